@@ -1,0 +1,63 @@
+//! A connector: a type name, its options with their documentation, and what it makes of them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use serde_json::Value;
+
+use crate::config::ConfigErrors;
+use crate::{Sink, Source, StreamSchema};
+
+/// An external system. Registered by name in a [`crate::Registry`], a third party's in the same way as ours.
+///
+/// Option structs derive `Deserialize` and `JsonSchema` with `#[serde(rename_all = "camelCase", deny_unknown_fields)]`; their doc comments are the
+/// reference page and the editors' schema. Parse them with [`crate::config::parse`].
+pub trait Connector: Send + Sync + 'static {
+    /// The name in `connector: NAME`.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in Markdown: the first line is a summary, then what it guarantees and what it cannot do.
+    fn description(&self) -> &'static str;
+
+    /// The options of its source as a JSON Schema; `None` where it has no source.
+    fn source_options(&self) -> Option<schemars::Schema> {
+        None
+    }
+
+    /// The options of its sink as a JSON Schema; `None` where it has no sink.
+    fn sink_options(&self) -> Option<schemars::Schema> {
+        None
+    }
+
+    /// Makes a source; may look at the outside to infer a schema, without side effects.
+    fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors>;
+
+    /// Makes a sink for rows of a schema.
+    fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors>;
+}
+
+/// What a source is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceContext<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// Its options, `${ENV}` references unresolved.
+    pub config: &'a Value,
+    /// The schema the user declared; without it the source infers one or refuses.
+    pub schema: Option<&'a SchemaRef>,
+    /// Whether the job is `type: batch`: the source must be bounded.
+    pub batch: bool,
+}
+
+/// What a sink is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct SinkContext<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// Its options, `${ENV}` references unresolved.
+    pub config: &'a Value,
+    /// The rows it will get. Hidden columns but the change kind are removed before they reach the writer.
+    pub input: &'a StreamSchema,
+    /// Whether the job asks for exactly-once.
+    pub exactly_once: bool,
+}

@@ -1,0 +1,7 @@
+//! The key hash.
+use arrow::array::ArrayRef;
+use crate::Result;
+/// Its name.
+pub const KEY_HASH_NAME: &str = "karez-xxh3-1";
+/// Hashes rows.
+pub fn hash_columns(columns: &[ArrayRef], rows: usize, out: &mut Vec<u64>) -> Result<()> { let _ = (columns, rows, out); todo!() }

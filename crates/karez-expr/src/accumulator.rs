@@ -1,0 +1,84 @@
+//! [`GroupAccumulator`]: the running state of one aggregate call for many groups.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use datafusion::common::DataFusionError;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+use crate::aggregate_call::AggregateInput;
+use crate::error::ExprError;
+
+/// The running state of one aggregate call for groups `0..n`, as [`GroupTable`](crate::GroupTable) numbers them.
+///
+/// ```text
+/// inputs ──update──► ┌───────┐ ──evaluate──► one array: the results, by group
+///                    │ state │
+/// state ───merge───► └───────┘ ──state─────► partial states, by group: one array per state field
+/// ```
+///
+/// `evaluate` and `state` give all groups and leave no group behind.
+pub struct GroupAccumulator {
+    text: Arc<str>,
+    groups: Box<dyn GroupsAccumulator>,
+}
+
+impl GroupAccumulator {
+    pub(crate) fn try_new(text: Arc<str>, function: &Arc<AggregateFunctionExpr>) -> Result<Self, ExprError> {
+        let made: Result<Box<dyn GroupsAccumulator>, DataFusionError> = if function.groups_accumulator_supported() {
+            function.create_groups_accumulator()
+        } else {
+            let function = Arc::clone(function);
+            let factory = move || function.create_accumulator();
+            // The adapter makes accumulators when groups come; a function that refuses is to do so now.
+            factory().map(|_| Box::new(GroupsAccumulatorAdapter::new(factory)) as _)
+        };
+        match made {
+            Ok(groups) => Ok(Self { text, groups }),
+            Err(error) => Err(ExprError::from_datafusion(&text, &error)),
+        }
+    }
+
+    /// Adds rows: row `i` to group `group_indices[i]`. `total_groups` is the number of groups so far, and never falls.
+    ///
+    /// # Errors
+    /// When the function fails on a value (an overflow of a decimal sum); the state is then not to be used again.
+    pub fn update(&mut self, input: &AggregateInput, group_indices: &[usize], total_groups: usize) -> Result<(), ExprError> {
+        self.groups
+            .update_batch(&input.values, group_indices, input.filter.as_ref(), total_groups)
+            .map_err(|error| ExprError::from_datafusion(&self.text, &error))
+    }
+
+    /// Adds partial states that [`state`](Self::state) returned: row `i` to group `group_indices[i]`.
+    ///
+    /// # Errors
+    /// When the columns are not this call's state fields, or the function fails on them.
+    pub fn merge(&mut self, state: &[ArrayRef], group_indices: &[usize], total_groups: usize) -> Result<(), ExprError> {
+        self.groups
+            .merge_batch(state, group_indices, total_groups)
+            .map_err(|error| ExprError::from_datafusion(&self.text, &error))
+    }
+
+    /// The results of all groups in the order of their numbers; no group is left.
+    ///
+    /// # Errors
+    /// When the function cannot compute a result.
+    pub fn evaluate(&mut self) -> Result<ArrayRef, ExprError> {
+        self.groups.evaluate(EmitTo::All).map_err(|error| ExprError::from_datafusion(&self.text, &error))
+    }
+
+    /// The partial states of all groups in the order of their numbers; no group is left.
+    ///
+    /// # Errors
+    /// When the function cannot give its state.
+    pub fn state(&mut self) -> Result<Vec<ArrayRef>, ExprError> {
+        self.groups.state(EmitTo::All).map_err(|error| ExprError::from_datafusion(&self.text, &error))
+    }
+
+    /// Bytes of memory held; may take time proportional to the number of groups.
+    pub fn size(&self) -> usize {
+        self.groups.size()
+    }
+}

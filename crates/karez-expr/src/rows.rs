@@ -1,0 +1,150 @@
+//! Which rows of a batch fail.
+//!
+//! Kernels work on whole columns and name no row when they fail. A batch that fails is halved until the rows at fault stand
+//! alone; the others go on. Batches that do not fail pay nothing.
+
+use arrow::array::{BooleanBufferBuilder, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+
+use crate::error::ExprError;
+
+/// A row that could not be evaluated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowFailure {
+    /// Index into the batch.
+    pub row: usize,
+    /// What the row did wrong.
+    pub reason: String,
+}
+
+/// What [`evaluate_rows`] found.
+#[derive(Debug, Clone)]
+pub struct Evaluated<T> {
+    /// The result over the good rows.
+    pub value: T,
+    /// The good rows, in order: the batch itself when none failed.
+    pub good: RecordBatch,
+    /// The rows at fault, ascending.
+    pub failures: Vec<RowFailure>,
+}
+
+/// Evaluates `f` over the rows of `batch` for which it succeeds, and says which ones fail.
+///
+/// Takes one call when nothing fails, otherwise O(failures · log rows) calls, on slices without copies, and one more on the
+/// good rows together. `f` is to judge each row for itself: an expression, a projection, a filter.
+///
+/// # Errors
+/// When `f` fails without a row: on the empty batch, on a batch whose halves both succeed, or on the good rows together.
+pub fn evaluate_rows<T>(
+    batch: &RecordBatch,
+    f: impl Fn(&RecordBatch) -> Result<T, ExprError>,
+) -> Result<Evaluated<T>, ExprError> {
+    let error = match f(batch) {
+        Ok(value) => return Ok(Evaluated { value, good: batch.clone(), failures: Vec::new() }),
+        Err(error) => error,
+    };
+    let mut failures = Vec::new();
+    // Parts of the batch that are known to fail, the first on top: (offset, length, why).
+    let mut failing = vec![(0, batch.num_rows(), error)];
+    while let Some((offset, length, error)) = failing.pop() {
+        match length {
+            0 => return Err(error),
+            1 => {
+                failures.push(RowFailure { row: offset, reason: error.message });
+                continue;
+            }
+            _ => {}
+        }
+        let half = length / 2;
+        let left = f(&batch.slice(offset, half)).err();
+        let right = f(&batch.slice(offset + half, length - half)).err();
+        if left.is_none() && right.is_none() {
+            return Err(error);
+        }
+        failing.extend(right.map(|error| (offset + half, length - half, error)));
+        failing.extend(left.map(|error| (offset, half, error)));
+    }
+    let good = without(batch, &failures)?;
+    Ok(Evaluated { value: f(&good)?, good, failures })
+}
+
+fn without(batch: &RecordBatch, failures: &[RowFailure]) -> Result<RecordBatch, ExprError> {
+    let mut keep = BooleanBufferBuilder::new(batch.num_rows());
+    keep.append_n(batch.num_rows(), true);
+    for failure in failures {
+        keep.set_bit(failure.row, false);
+    }
+    filter_record_batch(batch, &BooleanArray::new(keep.finish(), None)).map_err(|error| ExprError::from_arrow("", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(values: Vec<i64>) -> RecordBatch {
+        RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from(values)) as _)]).unwrap()
+    }
+
+    /// Fails when any value is negative.
+    fn no_negatives(batch: &RecordBatch) -> Result<usize, ExprError> {
+        match batch.column(0).as_primitive::<Int64Type>().values().iter().find(|&&v| v < 0) {
+            Some(v) => Err(ExprError::new("v", format!("{v} is negative"))),
+            None => Ok(batch.num_rows()),
+        }
+    }
+
+    #[test]
+    fn a_good_batch_is_evaluated_once() {
+        let calls = Cell::new(0);
+        let result = evaluate_rows(&batch(vec![1, 2, 3]), |b| {
+            calls.set(calls.get() + 1);
+            no_negatives(b)
+        });
+        assert_eq!(result.unwrap().value, 3);
+        assert_eq!(calls.get(), 1);
+    }
+
+    #[test]
+    fn one_bad_row_of_many_is_found_in_logarithmic_calls() {
+        let mut values = vec![1; 8192];
+        values[5000] = -7;
+        let calls = Cell::new(0);
+        let result = evaluate_rows(&batch(values), |b| {
+            calls.set(calls.get() + 1);
+            no_negatives(b)
+        })
+        .unwrap();
+        assert_eq!(result.failures, [RowFailure { row: 5000, reason: "-7 is negative".into() }]);
+        assert_eq!(result.value, 8191);
+        assert_eq!(calls.get(), 1 + 2 * 13 + 1);
+    }
+
+    #[test]
+    fn a_failure_of_no_row_is_returned() {
+        let error = evaluate_rows(&batch(vec![1, 2]), |b| match b.num_rows() {
+            2 => Err(ExprError::new("", "out of memory")),
+            n => Ok(n),
+        });
+        assert_eq!(error.unwrap_err().message, "out of memory");
+        let error = evaluate_rows(&batch(vec![]), |_| Err::<(), _>(ExprError::new("", "never")));
+        assert_eq!(error.unwrap_err().message, "never");
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_bad_rows_are_found(values in prop::collection::vec(-2_i64..8, 1..200)) {
+            let bad: Vec<usize> = (0..values.len()).filter(|&i| values[i] < 0).collect();
+            let good: Vec<i64> = values.iter().copied().filter(|&v| v >= 0).collect();
+            let result = evaluate_rows(&batch(values), no_negatives).unwrap();
+            prop_assert_eq!(result.failures.iter().map(|f| f.row).collect::<Vec<_>>(), bad);
+            prop_assert_eq!(result.good, batch(good));
+        }
+    }
+}

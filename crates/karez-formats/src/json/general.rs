@@ -1,0 +1,160 @@
+//! The general path: records that arrow-json decodes, many at a time, the bad ones told from the good.
+
+use std::ops::Range;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::json::ReaderBuilder;
+use arrow::json::reader::Decoder;
+
+/// Most records in one run of arrow-json.
+const RUN_RECORDS: usize = 1024;
+
+/// Records of a run after one that failed: the search for the bad record is short then.
+const RUN_RECORDS_AFTER_FAILURE: usize = 16;
+
+/// Longest record taken, bytes: arrow's 32-bit offsets have to reach over a whole batch.
+const RECORD_BYTES_LIMIT: usize = 1 << 30;
+
+/// Decodes records with arrow-json.
+pub(super) struct General {
+    schema: SchemaRef,
+    strict: bool,
+    decoder: Decoder,
+    run_records: usize,
+}
+
+/// What became of a record.
+pub(super) enum Outcome {
+    /// The rows of the next records, as many as the batch has.
+    Rows(RecordBatch),
+    /// The next record is bad, for this reason.
+    Bad(String),
+}
+
+// ===== impl General =====
+
+impl General {
+    /// Fails if arrow-json does not support a type of `schema`.
+    pub(super) fn try_new(schema: SchemaRef, strict: bool) -> Result<Self, ArrowError> {
+        let decoder = build(&schema, strict)?;
+        Ok(Self { schema, strict, decoder, run_records: RUN_RECORDS })
+    }
+
+    /// Decodes the `records` of `data`, one row each, and tells in their order what became of them.
+    pub(super) fn decode(&mut self, data: &[u8], mut records: &[Range<usize>], mut tell: impl FnMut(Outcome)) {
+        while !records.is_empty() {
+            let run = &records[..records.len().min(self.run_records)];
+            let taken = self.run(data, run, &mut tell);
+            records = &records[taken..];
+        }
+    }
+
+    /// Decodes the first of `records`, at least one, and returns how many.
+    fn run(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) -> usize {
+        let mut fitting = 0;
+        let mut failure = None;
+        for record in records {
+            if let Err(reason) = self.feed(&data[record.clone()], fitting) {
+                failure = Some(reason);
+                break;
+            }
+            fitting += 1;
+        }
+        match failure {
+            None => {
+                if self.finish(data, records, tell) {
+                    self.run_records = (self.run_records * 2).min(RUN_RECORDS);
+                }
+                records.len()
+            }
+            Some(reason) => {
+                self.run_records = RUN_RECORDS_AFTER_FAILURE;
+                self.reset();
+                if fitting > 0 {
+                    self.halves(data, &records[..fitting], tell);
+                }
+                tell(Outcome::Bad(reason));
+                fitting + 1
+            }
+        }
+    }
+
+    /// Gives one record to arrow-json, which holds `before` rows; it must become one row more.
+    fn feed(&mut self, record: &[u8], before: usize) -> Result<(), String> {
+        if record.len() > RECORD_BYTES_LIMIT {
+            return Err(format!("the record is longer than {RECORD_BYTES_LIMIT} bytes"));
+        }
+        let read = self.decoder.decode(record).map_err(reason)?;
+        let rows = self.decoder.len();
+        if rows == before {
+            return Err("the record is empty".to_owned());
+        }
+        if rows > before + 1 || read < record.len() {
+            return Err("more than one JSON value in the record".to_owned());
+        }
+        if self.decoder.has_partial_record() {
+            // arrow-json knows in which state it stopped, and says it.
+            return Err(self.decoder.flush().err().map_or_else(|| "the record is truncated".to_owned(), reason));
+        }
+        Ok(())
+    }
+
+    /// Decodes again `records`, which fit the tape one by one.
+    fn halves(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) {
+        for (before, record) in records.iter().enumerate() {
+            if let Err(reason) = self.feed(&data[record.clone()], before) {
+                // It has fitted before.
+                debug_assert!(false, "arrow-json refused a record it had accepted: {reason}");
+            }
+        }
+        self.finish(data, records, tell);
+    }
+
+    /// Makes rows of `records`, which arrow-json holds; false if not all of them were good.
+    fn finish(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) -> bool {
+        let reason = match self.decoder.flush() {
+            Ok(Some(batch)) if batch.num_rows() == records.len() => {
+                tell(Outcome::Rows(batch));
+                return true;
+            }
+            Ok(_) => "arrow-json lost a row".to_owned(),
+            Err(error) => reason(error),
+        };
+        self.run_records = RUN_RECORDS_AFTER_FAILURE;
+        self.reset();
+        if records.len() == 1 {
+            tell(Outcome::Bad(reason));
+        } else {
+            let (first, second) = records.split_at(records.len() / 2);
+            self.halves(data, first, tell);
+            self.halves(data, second, tell);
+        }
+        false
+    }
+
+    /// arrow-json's decoder cannot be used again after an error.
+    fn reset(&mut self) {
+        match build(&self.schema, self.strict) {
+            Ok(decoder) => self.decoder = decoder,
+            Err(error) => debug_assert!(false, "the schema has become bad: {error}"),
+        }
+    }
+}
+
+fn build(schema: &SchemaRef, strict: bool) -> Result<Decoder, ArrowError> {
+    // One more than a run, so that a second value in the last record is not left unread. The capacity that arrow-json
+    // takes ahead is paid at each reset, hence not more.
+    ReaderBuilder::new(SchemaRef::clone(schema))
+        .with_batch_size(RUN_RECORDS + 1)
+        .with_strict_mode(strict)
+        .build_decoder()
+}
+
+fn reason(error: ArrowError) -> String {
+    match error {
+        ArrowError::JsonError(reason) => reason,
+        other => other.to_string(),
+    }
+}

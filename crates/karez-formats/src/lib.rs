@@ -1,0 +1,14 @@
+//! Bytes to batches and back: json, csv, parquet, text.
+
+pub mod json;
+
+/// A record that could not be decoded; nothing of it is in the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordError {
+    /// Where the record's first byte lies in the block given.
+    pub offset: usize,
+    /// Bytes of the record, without its line feed.
+    pub length: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}

@@ -1,0 +1,1 @@
+//! The operators of Karez, one file each.

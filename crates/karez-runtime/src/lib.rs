@@ -1,0 +1,1 @@
+//! Tasks, queues, exchange, watermarks, state backends and the checkpoint protocol.

@@ -1,0 +1,1 @@
+//! Karez: streaming and batch ETL in one library and one binary.
