@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, TableReference, plan_err};
-use datafusion::execution::session_state_defaults::SessionStateDefaults;
+use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
@@ -39,7 +39,6 @@ impl Functions {
             options: Arc::new(options()),
         };
         for udf in SessionStateDefaults::default_scalar_functions() {
-            let udf = udf.with_updated_config(&functions.options).map_or(udf, Arc::new);
             if !NOT_SCALAR.contains(&udf.name()) {
                 functions.add_scalar(&udf);
             }
