@@ -250,7 +250,9 @@ impl FromStr for Span {
         if let Ok(ms) = text.trim().parse() {
             return Ok(Self::millis(ms));
         }
-        humantime::parse_duration(text.trim()).map(Self).map_err(|e| format!("`{text}` is no duration ({e}); write it like `500ms`, `10s`, `5m`, `1h 30m`"))
+        humantime::parse_duration(text.trim())
+            .map(Self)
+            .map_err(|e| format!("`{text}` is no duration ({e}); write it like `500ms`, `10s`, `5m`, `1h 30m`"))
     }
 }
 

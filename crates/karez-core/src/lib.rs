@@ -31,6 +31,6 @@ pub use operator::{Distribution, Operator, OperatorContext, OperatorSpec, Output
 pub use registry::{OperatorFactory, PlanContext, Registry};
 pub use run::{Epoch, Generation, RunId};
 pub use schema::{ChangeKind, ChangeMode, StreamSchema};
-pub use sink::{Committable, CommitOutcome, Committer, Sink, SinkWriter};
+pub use sink::{CommitOutcome, Committable, Committer, Sink, SinkWriter};
 pub use source::{Boundedness, Read, Source, Split, SplitEnumerator, SplitReader};
 pub use time::Watermark;

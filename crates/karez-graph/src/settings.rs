@@ -94,7 +94,14 @@ pub struct CheckpointSettings {
 
 impl Default for CheckpointSettings {
     fn default() -> Self {
-        Self { interval: Span::millis(10_000), timeout: Span::millis(600_000), min_pause: Span::millis(0), tolerable_failures: 3, retained: 2, storage: None }
+        Self {
+            interval: Span::millis(10_000),
+            timeout: Span::millis(600_000),
+            min_pause: Span::millis(0),
+            tolerable_failures: 3,
+            retained: 2,
+            storage: None,
+        }
     }
 }
 

@@ -106,7 +106,9 @@ impl<T: ?Sized> Serialize for Implementation<T> {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Named { name, config } => NamedImplementation { name: name.clone(), config: config.clone() }.serialize(s),
-            Self::InCode(_) => Err(serde::ser::Error::custom("a node given in code (a closure or an object) cannot be serialised; give it by name and options")),
+            Self::InCode(_) => {
+                Err(serde::ser::Error::custom("a node given in code (a closure or an object) cannot be serialised; give it by name and options"))
+            }
         }
     }
 }
