@@ -1,6 +1,6 @@
 //! The predicting JSON decoder against arrow-json, on one core, in CPU time.
 //!
-//! `cargo bench -p karez-formats --bench json`. Each case is run by both in turn; the best round of each counts. What is
+//! `cargo bench -p karez-formats --bench json [-- part of a name]`. Each case is run by both in turn; the best round of each counts. What is
 //! to be reached stands beside the ratio.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -39,6 +39,7 @@ impl Random {
 /// The members of a Nexmark bid.
 fn bid(random: &mut Random, row: usize) -> [String; 7] {
     let (second, milli) = (row / 10_000, row / 10 % 1000);
+    let extra = 40 + random.below(20);
     let path = format!("{}/{}/{}", random.letters(5), random.letters(4), random.letters(5));
     [
         format!("\"auction\":{}", 1000 + random.below(100_000)),
@@ -47,7 +48,7 @@ fn bid(random: &mut Random, row: usize) -> [String; 7] {
         format!("\"channel\":\"{}\"", ["Google", "Facebook", "Baidu", "Apple", "channel-7241"][random.below(5)]),
         format!("\"url\":\"https://www.nexmark.com/{path}/item.htm?query=1&channel_id={}\"", random.below(10_000)),
         format!("\"date_time\":\"2024-01-01 {:02}:{:02}:{:02}.{milli:03}\"", second / 3600, second / 60 % 60, second % 60),
-        format!("\"extra\":\"{}\"", random.letters(40 + random.below(20))),
+        format!("\"extra\":\"{}\"", random.letters(extra)),
     ]
 }
 
@@ -119,6 +120,10 @@ fn timed<T>(best: &mut u64, run: impl FnOnce() -> T) -> T {
 }
 
 fn compare(name: &str, columns: &[&str], goal: f64, text: &str) {
+    let mut filters = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    if filters.peek().is_some() && !filters.any(|filter| name.contains(&filter)) {
+        return;
+    }
     let schema = schema(columns);
     let mut decoder = JsonDecoder::try_new(Arc::clone(&schema), JsonOptions::default()).unwrap();
     let (mut best_arrow, mut best_karez) = (u64::MAX, u64::MAX);

@@ -11,6 +11,7 @@ use arrow::datatypes::{ArrowNativeType, DataType, Field};
 use arrow::error::ArrowError;
 use arrow::util::bit_util;
 
+use super::merge::Step;
 use super::number::{self, Float};
 use super::scan::{literal, string_stop, unescape};
 use super::time::{self, TimestampReader};
@@ -230,10 +231,10 @@ impl Column {
     /// Appends `rows` of `other`, a column of the same type.
     pub(super) fn append_column(&mut self, other: &Self, rows: Range<usize>) {
         let base = self.rows;
-        self.rows += rows.len();
         let first = other.nulls.partition_point(|&null| null < rows.start);
         let last = other.nulls.partition_point(|&null| null < rows.end);
         self.nulls.extend(other.nulls[first..last].iter().map(|null| base + null - rows.start));
+        self.rows += rows.len();
         macro_rules! extend {
             ($($variant:ident),*) => {
                 match (&mut self.values, &other.values) {
@@ -248,51 +249,52 @@ impl Column {
         extend!(Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Float32, Float64, Boolean, Date32);
     }
 
-    /// Appends `rows` of `array`, which has this column's type.
-    pub(super) fn append_array(&mut self, array: &ArrayRef, rows: Range<usize>) {
-        fn fixed<T: ArrowNativeType>(to: &mut Vec<T>, from: &ArrayData, rows: Range<usize>) {
-            let values = ScalarBuffer::<T>::new(from.buffers()[0].clone(), from.offset(), from.len());
-            to.extend_from_slice(&values[rows]);
+    /// Appends by turns rows of `tail`, which may be missing when the steps have none of it, and of `array`. All are of
+    /// this column's type.
+    pub(super) fn interleave(&mut self, tail: Option<&Self>, array: &ArrayRef, steps: &[Step]) {
+        if let [Step { tail: Range { start, end }, .. }] = steps && start == end {
+            return self.append_array(array);
         }
-        let base = self.rows;
-        self.rows += rows.len();
-        if let Some(nulls) = array.nulls() {
-            self.nulls.extend(rows.clone().filter(|&row| nulls.is_null(row)).map(|row| base + row - rows.start));
-        }
-        match &mut self.values {
-            Values::Int8(to) => fixed(to, &array.to_data(), rows),
-            Values::Int16(to) => fixed(to, &array.to_data(), rows),
-            Values::Int32(to) | Values::Date32(to) => fixed(to, &array.to_data(), rows),
-            Values::Int64(to) | Values::Timestamp(to, _) => fixed(to, &array.to_data(), rows),
-            Values::UInt8(to) => fixed(to, &array.to_data(), rows),
-            Values::UInt16(to) => fixed(to, &array.to_data(), rows),
-            Values::UInt32(to) => fixed(to, &array.to_data(), rows),
-            Values::UInt64(to) => fixed(to, &array.to_data(), rows),
-            Values::Float32(to) => fixed(to, &array.to_data(), rows),
-            Values::Float64(to) => fixed(to, &array.to_data(), rows),
-            Values::Decimal128(to, _) => fixed(to, &array.to_data(), rows),
-            Values::Boolean(to) => {
-                let array = array.as_boolean();
-                to.extend(rows.map(|row| array.value(row)));
+        let mut column = self.empty();
+        column.append_array(array);
+        for step in steps {
+            if let Some(tail) = tail.filter(|_| !step.tail.is_empty()) {
+                self.append_column(tail, step.tail.clone());
             }
+            self.append_column(&column, step.batch.clone());
+        }
+    }
+
+    /// Appends the rows of `array`, which has this column's type.
+    fn append_array(&mut self, array: &ArrayRef) {
+        fn fixed<T: ArrowNativeType>(to: &mut Vec<T>, from: &ArrayData) {
+            to.extend_from_slice(&ScalarBuffer::<T>::new(from.buffers()[0].clone(), from.offset(), from.len()));
+        }
+        if let Some(nulls) = array.nulls() {
+            self.nulls.extend((0..array.len()).filter(|&row| nulls.is_null(row)).map(|row| self.rows + row));
+        }
+        self.rows += array.len();
+        match &mut self.values {
+            Values::Int8(to) => fixed(to, &array.to_data()),
+            Values::Int16(to) => fixed(to, &array.to_data()),
+            Values::Int32(to) | Values::Date32(to) => fixed(to, &array.to_data()),
+            Values::Int64(to) | Values::Timestamp(to, _) => fixed(to, &array.to_data()),
+            Values::UInt8(to) => fixed(to, &array.to_data()),
+            Values::UInt16(to) => fixed(to, &array.to_data()),
+            Values::UInt32(to) => fixed(to, &array.to_data()),
+            Values::UInt64(to) => fixed(to, &array.to_data()),
+            Values::Float32(to) => fixed(to, &array.to_data()),
+            Values::Float64(to) => fixed(to, &array.to_data()),
+            Values::Decimal128(to, _) => fixed(to, &array.to_data()),
+            Values::Boolean(to) => to.extend(array.as_boolean().values()),
             Values::Text(to) => match array.data_type() {
                 DataType::Utf8 => {
                     let array = array.as_string::<i32>();
                     let ends = array.value_offsets();
-                    to.append(array.value_data(), |row| ends[row] as usize..ends[row + 1] as usize, rows);
+                    to.append(array.value_data(), |row| ends[row] as usize..ends[row + 1] as usize, 0..array.len());
                 }
-                DataType::LargeUtf8 => {
-                    let array = array.as_string::<i64>();
-                    let ends = array.value_offsets();
-                    to.append(array.value_data(), |row| ends[row] as usize..ends[row + 1] as usize, rows);
-                }
-                _ => {
-                    let array = array.as_string_view();
-                    for row in rows {
-                        to.bytes.extend_from_slice(array.value(row).as_bytes());
-                        to.end_row();
-                    }
-                }
+                DataType::LargeUtf8 => to.extend(array.as_string::<i64>().iter()),
+                _ => to.extend(array.as_string_view().iter()),
             },
         }
     }
@@ -456,6 +458,13 @@ impl Text {
     fn truncate(&mut self, rows: usize) {
         self.ends.truncate(rows);
         self.bytes.truncate(self.ends.last().map_or(0, |&end| end as usize));
+    }
+
+    fn extend<'a>(&mut self, strings: impl Iterator<Item = Option<&'a str>>) {
+        for string in strings {
+            self.bytes.extend_from_slice(string.unwrap_or_default().as_bytes());
+            self.end_row();
+        }
     }
 
     /// Appends `rows` of strings that lie end to end in `bytes`, each in its `range`.

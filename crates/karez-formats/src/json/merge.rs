@@ -48,44 +48,44 @@ impl<'a> Merge<'a> {
     /// Puts in the rows of `batch`, which are those of the first `records`, in a chunk at `offset` of its block.
     pub(super) fn insert(&mut self, batch: &RecordBatch, records: &[Pending], offset: usize) {
         let records = &records[..batch.num_rows()];
+        let mut steps = Vec::new();
         let mut row = 0;
         for together in records.chunk_by(|a, b| a.row == b.row) {
-            self.give_back(together[0].row - self.tail_start);
-            let rows = row..row + together.len();
-            row = rows.end;
-            if let Buffer::Columns(columns) = self.buffer {
-                for (column, array) in columns.iter_mut().zip(batch.columns()) {
-                    column.append_array(array, rows.clone());
-                }
-            }
-            if let Some(offsets) = &mut self.offsets {
+            let end = together[0].row - self.tail_start;
+            steps.push(Step { tail: self.returned..end, batch: row..row + together.len() });
+            self.returned = end;
+            row += together.len();
+            if let (Some(offsets), Some(step)) = (&mut self.offsets, steps.last()) {
+                offsets.extend_from_slice(&self.tail_offsets[step.tail.clone()]);
                 offsets.extend(together.iter().map(|record| (offset + record.bytes.start) as u64));
             }
         }
-        if let Buffer::Batches(batches) = self.buffer {
-            batches.push(batch.clone());
+        match self.buffer {
+            Buffer::Columns(columns) => {
+                for (place, column) in columns.iter_mut().enumerate() {
+                    column.interleave(self.tail.get(place), batch.column(place), &steps);
+                }
+            }
+            Buffer::Batches(batches) => batches.push(batch.clone()),
         }
     }
 
     /// Gives back what is left of the rows set aside.
     pub(super) fn finish(mut self) {
-        self.give_back(self.tail_rows);
-    }
-
-    /// Gives back the rows of the tail up to `end`.
-    fn give_back(&mut self, end: usize) {
-        let rows: Range<usize> = self.returned..end;
-        if rows.is_empty() {
-            return;
-        }
-        self.returned = end;
+        let rest = self.returned..self.tail_rows;
         if let Buffer::Columns(columns) = self.buffer {
             for (column, tail) in columns.iter_mut().zip(&self.tail) {
-                column.append_column(tail, rows.clone());
+                column.append_column(tail, rest.clone());
             }
         }
         if let Some(offsets) = &mut self.offsets {
-            offsets.extend_from_slice(&self.tail_offsets[rows]);
+            offsets.extend_from_slice(&self.tail_offsets[rest]);
         }
     }
+}
+
+/// Some rows of the tail, and behind them some of a batch.
+pub(super) struct Step {
+    pub(super) tail: Range<usize>,
+    pub(super) batch: Range<usize>,
 }

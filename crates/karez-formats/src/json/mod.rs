@@ -11,10 +11,10 @@
 //! # How
 //!
 //! The records of one source look alike. So the literal text between two values, `,"bidder":` with its white space, is
-//! compared as sixteen bytes with what stood there in earlier records ([`layout`]), and tells the column, whose value is
-//! decoded from the bytes straight into the buffer of an Arrow array ([`column`]). The values of other columns are
-//! skipped to their end ([`scan`]). What is not plain, such as an odd number, a key twice, a column that is itself nested,
-//! or anything that may be an error, is for the general path ([`general`]): arrow-json decodes these records in runs, and
+//! compared as sixteen bytes with what stood there in earlier records (`layout`), and tells the column, whose value is
+//! decoded from the bytes straight into the buffer of an Arrow array (`column`). The values of other columns are
+//! skipped to their end (`scan`). What is not plain, such as an odd number, a key twice, a column that is itself nested,
+//! or anything that may be an error, is for the general path (`general`): arrow-json decodes these records in runs, and
 //! their rows are put where they belong. When record after record takes it, the others are not tried first any more, but
 //! for a probe now and then.
 //!

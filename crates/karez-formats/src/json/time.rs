@@ -25,7 +25,8 @@ pub(super) struct TimestampReader {
 impl TimestampReader {
     /// A reader for a column of `Timestamp(unit, zone)`.
     pub(super) fn new(unit: TimeUnit, zone: Option<&str>) -> Self {
-        Self { unit, local_is_utc: matches!(zone, None | Some("UTC" | "Z" | "+00:00")), minute: (0, 0) }
+        let local_is_utc = matches!(zone, None | Some("UTC" | "+00:00"));
+        Self { unit, local_is_utc, minute: (u128::from_le_bytes(*b"1970-01-01T00:00"), 0) }
     }
 
     /// The timestamp whose text begins at `pos`, behind the opening quote, and the position behind the closing one.
