@@ -13,7 +13,7 @@ use arrow::util::bit_util;
 
 use super::merge::Step;
 use super::number::{self, Float};
-use super::scan::{literal, string_stop, unescape};
+use super::scan::{Seen, literal, string_stop, unescape};
 use super::time::{self, TimestampReader};
 
 /// Rows of one column, appended one by one and taken as an array.
@@ -140,9 +140,10 @@ impl Column {
     ///
     /// `None` for a form that the general path has to judge; the column may hold a row more then, or not.
     ///
-    /// `data` is valid UTF-8.
+    /// When `seen` tells of bytes that are not ASCII, the caller has to check them for UTF-8 and take the row back if they
+    /// are not.
     #[inline(always)]
-    pub(super) fn read(&mut self, data: &[u8], pos: usize) -> Option<usize> {
+    pub(super) fn read(&mut self, data: &[u8], pos: usize, seen: &mut Seen) -> Option<usize> {
         let end = match &mut self.values {
             Values::Int8(values) => read_integer(values, data, pos),
             Values::Int16(values) => read_integer(values, data, pos),
@@ -164,7 +165,7 @@ impl Column {
                 _ => read_integer(values, data, pos),
             },
             Values::Decimal128(values, shape) => shape.read(data, pos).map(|(value, end)| push(values, value, end)),
-            Values::Text(text) => text.read(data, pos),
+            Values::Text(text) => text.read(data, pos, seen),
         };
         if end.is_none() {
             return self.read_null(data, pos);
@@ -416,28 +417,28 @@ impl Decimal {
 impl Text {
     /// Reads the string at `pos`. Adds no row on `None`, but maybe bytes.
     #[inline(always)]
-    fn read(&mut self, data: &[u8], pos: usize) -> Option<usize> {
+    fn read(&mut self, data: &[u8], pos: usize, seen: &mut Seen) -> Option<usize> {
         if *data.get(pos)? != b'"' {
             return None;
         }
         let begin = pos + 1;
-        let stop = string_stop(data, begin)?;
+        let stop = string_stop(data, begin, seen)?;
         self.bytes.extend_from_slice(&data[begin..stop]);
-        let end = if data[stop] == b'"' { stop + 1 } else { self.read_escaped(data, stop)? };
+        let end = if data[stop] == b'"' { stop + 1 } else { self.read_escaped(data, stop, seen)? };
         self.ends.push(i32::try_from(self.bytes.len()).ok()?);
         Some(end)
     }
 
     /// Goes on with a string whose scan stopped at `stop`, at something else than its closing quote.
     #[inline(never)]
-    fn read_escaped(&mut self, data: &[u8], mut stop: usize) -> Option<usize> {
+    fn read_escaped(&mut self, data: &[u8], mut stop: usize, seen: &mut Seen) -> Option<usize> {
         loop {
             match data.get(stop)? {
                 b'"' => return Some(stop + 1),
                 b'\\' => {
                     let (character, behind) = unescape(data, stop)?;
                     self.bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                    stop = string_stop(data, behind)?;
+                    stop = string_stop(data, behind, seen)?;
                     self.bytes.extend_from_slice(&data[behind..stop]);
                 }
                 _ => return None,
@@ -488,9 +489,9 @@ impl Text {
             // SAFETY: as below.
             return Arc::new(unsafe { LargeStringArray::new_unchecked(offsets, values, nulls) });
         }
-        // SAFETY: `bytes` are concatenated strings, each cut at ASCII quotes and backslashes out of a valid UTF-8 text,
-        // or an encoded character, or out of an array's string; `ends` are their ends, ascending. Measured: checking
-        // UTF-8 a second time takes 4 % of the time of the whole decoder.
+        // SAFETY: `bytes` are concatenated strings, each put together from encoded characters and from pieces cut at ASCII
+        // quotes and backslashes out of a record that is ASCII or was checked for UTF-8, or else an array's string; `ends`
+        // are their ends, ascending. Measured: MEASURED2.
         let array = unsafe { StringArray::new_unchecked(OffsetBuffer::new(ScalarBuffer::from(offsets)), values, nulls) };
         if *data_type == DataType::Utf8View { Arc::new(StringViewArray::from(&array)) } else { Arc::new(array) }
     }

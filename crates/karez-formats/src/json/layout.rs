@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use arrow::datatypes::Schema;
 
-use super::scan::{Framing, load16, skip_space, string_stop};
+use super::scan::{Framing, Seen, load16, skip_space, string_stop};
 
 /// Most literals kept. Beyond, as when keys are data, no more are learnt and the columns are found by name.
 const NODES_LIMIT: usize = 512;
@@ -158,6 +158,8 @@ impl Layouts {
         let id = match self.by_literal.get(literal) {
             Some(&id) => id,
             None => {
+                // What is only compared later is not checked any more.
+                simdutf8::basic::from_utf8(literal).ok()?;
                 let target = match key {
                     Some(key) => self.columns.get(key).map_or(Target::Unread, |&column| Target::Column(column)),
                     None => Target::End,
@@ -202,7 +204,7 @@ fn parse_literal(start: bool, data: &[u8], pos: usize, framing: Framing) -> Opti
     if *data.get(at)? != b'"' {
         return None;
     }
-    let stop = string_stop(data, at + 1)?;
+    let stop = string_stop(data, at + 1, &mut Seen::default())?;
     if data[stop] != b'"' {
         return None;
     }

@@ -44,9 +44,9 @@ use general::{General, Outcome};
 use layout::{Layouts, NodeId, Target};
 use lines::{chunk_end, is_blank, line_end, lines_end};
 use merge::Merge;
-use scan::{Framing, skip_space, skip_value};
+use scan::{Framing, Seen, skip_space, skip_value};
 
-/// Bytes looked at in one go: they are checked for UTF-8 first, and should still be in the cache when they are decoded.
+/// Bytes decoded in one go, before the records for the general path are: these should still be in the cache then.
 const CHUNK_BYTES: usize = 128 << 10;
 
 /// Shortest chunk, bytes, however few rows are missing.
@@ -178,7 +178,7 @@ impl JsonDecoder {
     ///
     /// The message is not a JSON object that fits the schema, or the buffer is full.
     pub fn decode_record(&mut self, record: &[u8]) -> Result<(), RecordError> {
-        if self.is_worth_trying() && simdutf8::basic::from_utf8(record).is_ok() {
+        if self.is_worth_trying() {
             let read = self.read(record, 0, Framing::Message);
             if read.is_some_and(|end| skip_space(record, end, Framing::Message) == record.len()) {
                 self.keep_row(0);
@@ -250,12 +250,11 @@ impl JsonDecoder {
         max_rows: usize,
         errors: &mut Vec<RecordError>,
     ) -> usize {
-        let all_utf8 = simdutf8::basic::from_utf8(chunk).is_ok();
         let mut records = 0;
         let mut pos = 0;
         while pos < chunk.len() && self.rows + self.pending.len() < max_rows {
             records += 1;
-            if self.is_worth_trying() && (all_utf8 || simdutf8::basic::from_utf8(&chunk[pos..line_end(chunk, pos)]).is_ok()) {
+            if self.is_worth_trying() {
                 if let Some(end) = self.read(chunk, pos, Framing::Line).and_then(|end| after_line(chunk, end)) {
                     self.keep_row(offset + pos);
                     pos = end;
@@ -289,8 +288,10 @@ impl JsonDecoder {
     #[inline(always)]
     fn read(&mut self, data: &[u8], mut pos: usize, framing: Framing) -> Option<usize> {
         let Buffer::Columns(columns) = &mut self.buffer else { return None };
+        let begin = pos;
         let mut node = NodeId::START;
         let mut filled = 0;
+        let mut seen = Seen::default();
         loop {
             let (next, target, value) = self.layouts.step(node, data, pos, framing)?;
             node = next;
@@ -302,10 +303,10 @@ impl JsonDecoder {
                         return None;
                     }
                     filled += 1;
-                    column.read(data, value)?
+                    column.read(data, value, &mut seen)?
                 }
                 Target::Unread if self.strict => return None,
-                Target::Unread => skip_value(data, value, framing)?,
+                Target::Unread => skip_value(data, value, framing, &mut seen)?,
                 Target::End => {
                     pos = value;
                     break;
@@ -316,6 +317,9 @@ impl JsonDecoder {
             for column in columns.iter_mut().filter(|column| column.len() == self.rows) {
                 column.append_null().then_some(())?;
             }
+        }
+        if seen.non_ascii() && simdutf8::basic::from_utf8(&data[begin..pos]).is_err() {
+            return None;
         }
         Some(pos)
     }
