@@ -72,6 +72,12 @@ pub trait OperatorSpec: Send + Sync + 'static {
         None
     }
 
+    /// Whether rows go through with all their columns unchanged (filter, split, union, deduplicate): then an input needs
+    /// [`Self::required_columns`] and whatever is needed of the outputs, not all of its columns.
+    fn passes_columns(&self) -> bool {
+        false
+    }
+
     /// For a filter that only drops rows: its predicate as SQL, for push-down.
     fn predicate(&self) -> Option<&str> {
         None
@@ -154,6 +160,12 @@ pub trait Operator: Send {
     fn resume(&mut self, out: &mut dyn Output) -> Result<Progress> {
         let _ = out;
         Ok(Progress::Done)
+    }
+
+    /// Bytes of memory the operator holds itself (accumulators, buffered rows), beside the tables of its [`StateStore`]. Cheap: asked for after
+    /// every few batches, for the job's memory budget.
+    fn memory_bytes(&self) -> usize {
+        0
     }
 
     /// Puts the state at this barrier into `snapshot`, without writing it: freeze, do not copy. Never called with work pending.
