@@ -86,7 +86,7 @@ impl From<ConfigErrors> for crate::Error {
 pub fn parse<T: DeserializeOwned + JsonSchema>(config: &Value) -> Result<T, ConfigErrors> {
     let resolved = resolve_env(config, &|name| std::env::var(name).ok())?;
     let schema = schemars::schema_for!(T);
-    let unknown = unknown_keys(&resolved, schema.as_value());
+    let unknown = unknown_keys(&resolved, &schema);
     if !unknown.is_empty() {
         return Err(ConfigErrors(unknown));
     }
@@ -97,7 +97,9 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(config: &Value) -> Result<T, Conf
 }
 
 /// Keys of the top level that the schema of a struct does not know. (Deeper levels are serde's `deny_unknown_fields`.)
-fn unknown_keys(config: &Value, schema: &Value) -> Vec<ConfigError> {
+#[must_use]
+pub fn unknown_keys(config: &Value, schema: &schemars::Schema) -> Vec<ConfigError> {
+    let schema = schema.as_value();
     let (Some(config), Some(properties)) = (config.as_object(), schema.get("properties").and_then(Value::as_object)) else {
         return Vec::new();
     };

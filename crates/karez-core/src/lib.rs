@@ -18,6 +18,7 @@ pub mod run;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod sql_type;
 pub mod state;
 pub mod time;
 

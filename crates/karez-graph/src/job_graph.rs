@@ -15,6 +15,8 @@ pub struct JobGraph {
     pub vertices: Vec<JobVertex>,
     /// What connects them.
     pub edges: Vec<JobEdge>,
+    /// What the planner did that the user may want to know (a parallelism clamped, a source that cannot be read again).
+    pub notes: Vec<String>,
 }
 
 /// A chain of nodes that runs as one task per subtask: `[source] operator* [sink]`, at least one of them.
@@ -51,6 +53,17 @@ pub struct PlannedSource {
     pub on_error: OnError,
     /// Whether rows carry their origin.
     pub with_origin: bool,
+    /// What the source took over from the operators behind it.
+    pub pushed: PushedDown,
+}
+
+/// What a source took over from the operators behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PushedDown {
+    /// The columns it reads, where these are not all of them.
+    pub columns: Option<Vec<String>>,
+    /// The filters it applies, each with the node it stood in; these nodes are not in the job graph.
+    pub filters: Vec<(String, String)>,
 }
 
 /// An operator in its place.

@@ -8,6 +8,6 @@ pub mod job_graph;
 pub mod settings;
 pub mod stream_graph;
 
-pub use job_graph::{Exchange, JobEdge, JobGraph, JobVertex, PlannedOperator, PlannedSink, PlannedSource, Port};
+pub use job_graph::{Exchange, JobEdge, JobGraph, JobVertex, PlannedOperator, PlannedSink, PlannedSource, Port, PushedDown};
 pub use settings::JobSettings;
 pub use stream_graph::{EventTime, NodeKind, OnError, Overflow, StreamEdge, StreamGraph, StreamNode};

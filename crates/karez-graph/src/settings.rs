@@ -189,6 +189,34 @@ pub struct ResourceSettings {
     pub memory: Option<ByteSize>,
     /// Sizes of queues.
     pub buffer: BufferSettings,
+    /// Threads of the job.
+    pub thread_pool: ThreadPoolSettings,
+}
+
+/// Threads of a job (§10.4 of the design document).
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ThreadPoolSettings {
+    /// Threads that run tasks.
+    pub compute: ComputeThreads,
+    /// Threads that wait for blocking drivers and files.
+    pub io: IoThreads,
+}
+
+/// Threads that run tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ComputeThreads {
+    /// How many. Default: one for each core.
+    pub core_size: Option<usize>,
+}
+
+/// Threads that wait for blocking drivers and files.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct IoThreads {
+    /// The most of them at a time; they are started when needed. Default: 512.
+    pub max_size: Option<usize>,
 }
 
 /// Sizes of queues between tasks.
