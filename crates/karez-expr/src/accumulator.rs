@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, new_empty_array};
+use arrow::datatypes::FieldRef;
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
@@ -22,21 +23,16 @@ use crate::error::ExprError;
 /// `evaluate` and `state` give all groups and leave no group behind.
 pub struct GroupAccumulator {
     text: Arc<str>,
+    function: Arc<AggregateFunctionExpr>,
     groups: Box<dyn GroupsAccumulator>,
+    /// Whether there is no group: many functions fail to make empty columns.
+    empty: bool,
 }
 
 impl GroupAccumulator {
     pub(crate) fn try_new(text: Arc<str>, function: &Arc<AggregateFunctionExpr>) -> Result<Self, ExprError> {
-        let made: Result<Box<dyn GroupsAccumulator>, DataFusionError> = if function.groups_accumulator_supported() {
-            function.create_groups_accumulator()
-        } else {
-            let function = Arc::clone(function);
-            let factory = move || function.create_accumulator();
-            // The adapter makes accumulators when groups come; a function that refuses is to do so now.
-            factory().map(|_| Box::new(GroupsAccumulatorAdapter::new(factory)) as _)
-        };
-        match made {
-            Ok(groups) => Ok(Self { text, groups }),
+        match make(function) {
+            Ok(groups) => Ok(Self { text, function: Arc::clone(function), groups, empty: true }),
             Err(error) => Err(ExprError::from_datafusion(&text, &error)),
         }
     }
@@ -46,6 +42,7 @@ impl GroupAccumulator {
     /// # Errors
     /// When the function fails on a value (an overflow of a decimal sum); the state is then not to be used again.
     pub fn update(&mut self, input: &AggregateInput, group_indices: &[usize], total_groups: usize) -> Result<(), ExprError> {
+        self.empty &= total_groups == 0;
         self.groups
             .update_batch(&input.values, group_indices, input.filter.as_ref(), total_groups)
             .map_err(|error| ExprError::from_datafusion(&self.text, &error))
@@ -56,6 +53,7 @@ impl GroupAccumulator {
     /// # Errors
     /// When the columns are not this call's state fields, or the function fails on them.
     pub fn merge(&mut self, state: &[ArrayRef], group_indices: &[usize], total_groups: usize) -> Result<(), ExprError> {
+        self.empty &= total_groups == 0;
         self.groups
             .merge_batch(state, group_indices, total_groups)
             .map_err(|error| ExprError::from_datafusion(&self.text, &error))
@@ -66,6 +64,9 @@ impl GroupAccumulator {
     /// # Errors
     /// When the function cannot compute a result.
     pub fn evaluate(&mut self) -> Result<ArrayRef, ExprError> {
+        if std::mem::replace(&mut self.empty, true) {
+            return Ok(new_empty_array(self.function.field().data_type()));
+        }
         self.groups.evaluate(EmitTo::All).map_err(|error| ExprError::from_datafusion(&self.text, &error))
     }
 
@@ -74,11 +75,42 @@ impl GroupAccumulator {
     /// # Errors
     /// When the function cannot give its state.
     pub fn state(&mut self) -> Result<Vec<ArrayRef>, ExprError> {
-        self.groups.state(EmitTo::All).map_err(|error| ExprError::from_datafusion(&self.text, &error))
+        let state = if std::mem::replace(&mut self.empty, true) {
+            let empty = |fields: Vec<FieldRef>| fields.iter().map(|field| new_empty_array(field.data_type())).collect();
+            self.function.state_fields().map(empty)
+        } else {
+            self.groups.state(EmitTo::All)
+        };
+        state.map_err(|error| ExprError::from_datafusion(&self.text, &error))
     }
 
     /// Bytes of memory held; may take time proportional to the number of groups.
     pub fn size(&self) -> usize {
         self.groups.size()
     }
+}
+
+/// The accumulator made for many groups where there is one, else one accumulator per group.
+fn make(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>, DataFusionError> {
+    if function.groups_accumulator_supported() && !forgets_distinct(function)? {
+        return function.create_groups_accumulator();
+    }
+    let function = Arc::clone(function);
+    let factory = move || function.create_accumulator();
+    // The adapter makes accumulators when groups come; a function that refuses is to do so now.
+    factory()?;
+    Ok(Box::new(GroupsAccumulatorAdapter::new(factory)))
+}
+
+/// Whether the accumulator for many groups takes no notice of `DISTINCT`, as that of `bit_xor` in DataFusion 55: it then keeps
+/// another state than the function declares.
+fn forgets_distinct(function: &AggregateFunctionExpr) -> Result<bool, DataFusionError> {
+    if !function.is_distinct() {
+        return Ok(false);
+    }
+    let declared = function.state_fields()?;
+    // Some fail for lack of groups: those have looked at the declaration.
+    let Ok(state) = function.create_groups_accumulator()?.state(EmitTo::All) else { return Ok(false) };
+    let fits = |(column, field): (&ArrayRef, &FieldRef)| column.data_type().equals_datatype(field.data_type());
+    Ok(state.len() != declared.len() || !state.iter().zip(&declared).all(fits))
 }

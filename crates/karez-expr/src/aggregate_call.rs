@@ -20,6 +20,9 @@ const ORDERED: [&str; 5] = ["array_agg", "first_value", "last_value", "nth_value
 /// Functions that take any of several rows.
 const ARBITRARY: [&str; 1] = ["any_value"];
 
+/// Beginnings of the names of functions that take no notice of `DISTINCT`.
+const NOT_DISTINCT: [&str; 5] = ["approx_percentile", "corr", "covar", "nth_value", "regr_"];
+
 /// One call of an aggregate function, with its arguments, `DISTINCT`, `FILTER`, and `ORDER BY`. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Aggregate {
@@ -50,6 +53,9 @@ impl Aggregate {
         };
         let call = without_idle_order(call);
         let name = call.func.name().to_owned();
+        if call.params.distinct && NOT_DISTINCT.iter().any(|start| name.starts_with(start)) {
+            return Err(planner.refuse(format!("`{name}` does not support DISTINCT")));
+        }
         let ordered_set = call.func.supports_within_group_clause();
         let deterministic = call_is_deterministic(&call);
         let call = Expr::AggregateFunction(call);

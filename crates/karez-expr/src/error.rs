@@ -131,26 +131,3 @@ fn plain_arrow_message(error: &ArrowError) -> String {
 fn first_part(message: &str) -> String {
     message.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(message).trim_end().to_owned()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_counts_characters_and_gives_bytes() {
-        let span = Span::new("é +\n  amöunt", 2, 3, 2, 9).unwrap();
-        assert_eq!(&"é +\n  amöunt"[span.bytes.clone()], "amöunt");
-        assert_eq!((span.line, span.column), (2, 3));
-    }
-
-    #[test]
-    fn an_unknown_place_is_none() {
-        assert_eq!(Span::new("abc", 0, 0, 0, 0), None);
-        assert_eq!(Span::new("abc", 1, 9, 1, 10), None);
-    }
-
-    #[test]
-    fn a_place_behind_the_last_character_is_the_end() {
-        assert_eq!(Span::new("abc", 1, 4, 1, 4).unwrap().bytes, 3..3);
-    }
-}

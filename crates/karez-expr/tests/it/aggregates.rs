@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
-use arrow::array::Int64Array;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
+
+use karez_expr::FunctionKind;
 
 use crate::{aggregate, functions, orders, shown, total};
 
@@ -23,8 +25,30 @@ fn distinct_and_filter() {
 }
 
 #[test]
+fn distinct_is_honoured_or_refused_by_every_function() {
+    let of = |values: Vec<i64>| RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from(values)) as ArrayRef)]).unwrap();
+    let (twice, once) = (of(vec![1, 2, 2, 6, 6, 6]), of(vec![1, 2, 6]));
+    let functions = functions();
+    for function in functions.functions().iter().filter(|function| function.kind == FunctionKind::Aggregate) {
+        let name = &function.name;
+        for (args, order) in [("v", ""), ("v, v", ""), ("v::varchar, ','", ""), ("v", " order by v"), ("0.3", ") within group (order by v")] {
+            let call = |distinct: &str| functions.compile_aggregate(&format!("{name}({distinct}{args}{order})"), &once.schema());
+            let (Ok(distinct), Ok(plain)) = (call("distinct "), call("")) else { continue };
+            let distinct = shown(&aggregate(&distinct, &twice, &[0; 6])).remove(0);
+            let plain = shown(&aggregate(&plain, &once, &[0; 3])).remove(0);
+            let sorted = |text: &str| {
+                let mut parts: Vec<String> = text.trim_matches(['[', ']']).split(',').map(|part| part.trim().to_owned()).collect();
+                parts.sort();
+                parts
+            };
+            assert_eq!(sorted(&distinct), sorted(&plain), "{name}({args}{order})");
+        }
+    }
+}
+
+#[test]
 fn order_within_a_call() {
-    assert_eq!(total("array_agg(name order by amount desc nulls last)"), "[ann, bob, 12, ]");
+    assert_eq!(total("array_agg(name order by amount desc nulls last)"), "[ann, bob, 12, -]");
     assert_eq!(total("first_value(name order by ts)"), "12");
     assert_eq!(total("last_value(name order by amount nulls first)"), "ann");
     assert_eq!(total("nth_value(name, 2 order by amount)"), "bob");
@@ -67,8 +91,19 @@ fn evaluate_leaves_no_group() {
         state.update(&call.inputs(&batch).unwrap(), &[0; 4], 1).unwrap();
         assert_eq!(shown(&state.evaluate().unwrap()), ["4"]);
     }
+    assert_eq!(state.evaluate().unwrap().len(), 0);
     state.update(&call.inputs(&batch.slice(0, 0)).unwrap(), &[], 1).unwrap();
     assert_eq!(shown(&state.evaluate().unwrap()), ["0"], "a group without rows counts none");
+}
+
+#[test]
+fn a_state_without_groups_is_empty_columns() {
+    for text in ["first_value(name order by ts)", "sum(amount)", "count(distinct name)", "median(amount)"] {
+        let call = functions().compile_aggregate(text, &orders().schema()).unwrap().calls()[0].clone();
+        let state = call.accumulator().unwrap().state().unwrap();
+        assert_eq!(state.len(), call.state_fields().len(), "{text}");
+        assert!(state.iter().all(|column| column.is_empty()), "{text}");
+    }
 }
 
 #[test]

@@ -81,9 +81,37 @@ fn aggregates_are_whole_and_not_nested() {
 }
 
 #[test]
-fn syntax_errors_have_a_place() {
-    assert!(error("amount >").span.is_some() || error("amount >").message.contains("EOF"));
-    assert_eq!(error("amount ! 3").text, "amount ! 3");
-    assert!(error("amount as x").message.contains("unexpected"));
-    assert!(error("").message.contains("empty"));
+fn syntax_errors_have_a_place_and_say_it_once() {
+    let error = error("amount > > 3");
+    assert_eq!(error.span.unwrap().bytes.start, 9);
+    assert!(!error.message.contains("Line"), "{}", error.message);
+}
+
+#[test]
+fn what_follows_the_expression_is_refused() {
+    let trailing = error("amount > 3 4");
+    assert_eq!(trailing.message, "unexpected `4` after the expression");
+    assert_eq!(at(&trailing), "4");
+    assert_eq!(error("amount as x").message, "unexpected `as` after the expression");
+}
+
+#[test]
+fn an_open_string_or_parenthesis_is_an_error() {
+    assert!(error("name = 'abc").span.is_some());
+    assert_eq!(error("(amount + 1").text, "(amount + 1");
+    assert_eq!(error("  ").message, "the expression is empty");
+}
+
+#[test]
+fn places_count_characters_and_bytes() {
+    let error = error("'é' = name and\n  amöunt > 0");
+    assert_eq!(at(&error), "amöunt");
+    let span = error.span.unwrap();
+    assert_eq!((span.line, span.column), (2, 3));
+}
+
+#[test]
+fn deep_nesting_is_refused_not_overflowed() {
+    let text = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
+    assert!(error(&text).message.contains("deep"));
 }

@@ -7,6 +7,7 @@ mod expressions;
 mod group_table;
 mod partials;
 mod projections;
+mod rows;
 mod speed;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::{aggregate, functions, shown};
 const GROUPS: usize = 5;
 
 /// Every function, in calls of which each form merges in its own way. `id` is unique.
-const CALLS: [&str; 70] = [
+const CALLS: [&str; 74] = [
     "any_value(same)",
     "array_agg(v order by id)",
     "array_agg(distinct v order by v)",
@@ -82,6 +82,10 @@ const CALLS: [&str; 70] = [
     "avg(v)",
     "mean(x)",
     "avg(distinct x)",
+    "var(distinct x)",
+    "percentile_cont(distinct 0.5) within group (order by v)",
+    "count(distinct x) filter (where b)",
+    "array_agg(v order by id) filter (where b)",
     "nth_value(same, 1)",
     "nth_value(s, 3 order by id)",
     "sum(x) / count(*) + max(v)",

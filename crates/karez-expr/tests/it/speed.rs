@@ -1,4 +1,4 @@
-//! Measurements, not tests: `cargo test -p karez-expr --release --test it -- --ignored --nocapture speed`.
+//! Measurements, not tests: `cargo test -p karez-expr --release --test expr -- --ignored --nocapture speed`.
 
 use std::hint::black_box;
 use std::sync::Arc;
