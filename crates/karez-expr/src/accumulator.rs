@@ -54,9 +54,7 @@ impl GroupAccumulator {
     /// When the columns are not this call's state fields, or the function fails on them.
     pub fn merge(&mut self, state: &[ArrayRef], group_indices: &[usize], total_groups: usize) -> Result<(), ExprError> {
         self.empty &= total_groups == 0;
-        self.groups
-            .merge_batch(state, group_indices, total_groups)
-            .map_err(|error| ExprError::from_datafusion(&self.text, &error))
+        self.groups.merge_batch(state, group_indices, total_groups).map_err(|error| ExprError::from_datafusion(&self.text, &error))
     }
 
     /// The results of all groups in the order of their numbers; no group is left.

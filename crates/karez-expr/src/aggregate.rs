@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::Column;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_nested::expr_fn::array_element;
 use datafusion::logical_expr::Expr;
@@ -138,9 +138,9 @@ fn split(planner: &Planner<'_>, expr: Expr) -> Result<(Vec<Expr>, Expr), ExprErr
     }
     let outside: Vec<_> = rest.column_refs().into_iter().filter(|column| !is_result(column, calls.len())).collect();
     match outside.iter().map(|column| column.name()).min() {
-        Some(name) => Err(planner.refuse(format!(
-            "column `{name}` has many values in a group: put it into an aggregate function, such as `min({name})`"
-        ))),
+        Some(name) => {
+            Err(planner.refuse(format!("column `{name}` has many values in a group: put it into an aggregate function, such as `min({name})`")))
+        }
         None => Ok((calls, rest)),
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 
 use crate::accumulator::GroupAccumulator;
@@ -173,10 +173,5 @@ fn call_is_deterministic(call: &AggregateFunction) -> bool {
     if ARBITRARY.contains(&name) || ORDERED.contains(&name) && params.order_by.is_empty() {
         return false;
     }
-    params
-        .args
-        .iter()
-        .chain(params.filter.as_deref())
-        .chain(params.order_by.iter().map(|sort| &sort.expr))
-        .all(is_deterministic)
+    params.args.iter().chain(params.filter.as_deref()).chain(params.order_by.iter().map(|sort| &sort.expr)).all(is_deterministic)
 }

@@ -13,13 +13,7 @@ const PLANNED: [&str; 1] = ["make_map"];
 
 /// Checks that every column and function exists and that nothing but an expression over one row, or over the rows of a group
 /// where `aggregates` are allowed, is asked for.
-pub(crate) fn check(
-    text: &str,
-    expr: &SqlExpr,
-    input: &Schema,
-    functions: &Functions,
-    aggregates: bool,
-) -> Result<(), ExprError> {
+pub(crate) fn check(text: &str, expr: &SqlExpr, input: &Schema, functions: &Functions, aggregates: bool) -> Result<(), ExprError> {
     let mut checker = Checker { text, input, functions, aggregates, lambda_parameters: Vec::new() };
     match expr.visit(&mut checker) {
         ControlFlow::Continue(()) => Ok(()),
@@ -68,8 +62,7 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn column(&self, name: &Ident) -> ControlFlow<Box<ExprError>> {
-        let known = self.lambda_parameters.contains(&name.value)
-            || self.input.fields().iter().any(|field| *field.name() == name.value);
+        let known = self.lambda_parameters.contains(&name.value) || self.input.fields().iter().any(|field| *field.name() == name.value);
         if known { ControlFlow::Continue(()) } else { self.stop(unknown_column(self.text, name, self.input)) }
     }
 
@@ -80,28 +73,23 @@ impl Checker<'_> {
         let error = |message: String| ExprError::new(self.text, message).at(place(self.text, ident));
         let functions = self.functions;
         if function.over.is_some() || functions.window.contains_key(&name) && !functions.aggregate.contains_key(&name) {
-            return self.stop(error(format!(
-                "`{name}` is used as a window function, which an expression cannot be: use a window-aggregate operator"
-            )));
+            return self
+                .stop(error(format!("`{name}` is used as a window function, which an expression cannot be: use a window-aggregate operator")));
         }
         if functions.aggregate.contains_key(&name) {
             if self.aggregates {
                 return ControlFlow::Continue(());
             }
-            return self.stop(error(format!(
-                "`{name}` is an aggregate function, which cannot stand here: use an aggregate or window-aggregate operator"
-            )));
+            return self
+                .stop(error(format!("`{name}` is an aggregate function, which cannot stand here: use an aggregate or window-aggregate operator")));
         }
-        if functions.scalar.contains_key(&name)
-            || functions.higher_order.contains_key(&name)
-            || PLANNED.contains(&name.as_str())
-        {
+        if functions.scalar.contains_key(&name) || functions.higher_order.contains_key(&name) || PLANNED.contains(&name.as_str()) {
             return ControlFlow::Continue(());
         }
         match name.as_str() {
-            "unnest" | "unnest_outer" => self.stop(error(format!(
-                "`{name}` makes several rows of one, which an expression cannot: use an unnest operator"
-            ))),
+            "unnest" | "unnest_outer" => {
+                self.stop(error(format!("`{name}` makes several rows of one, which an expression cannot: use an unnest operator")))
+            }
             "grouping" => self.stop(error("`grouping` has a meaning only with GROUPING SETS".to_owned())),
             _ => {
                 let names = functions.scalar.keys().chain(functions.higher_order.keys());
@@ -137,10 +125,8 @@ impl Visitor for Checker<'_> {
                 ControlFlow::Continue(())
             }
             SqlExpr::Value(value) => match &value.value {
-                Value::Placeholder(name) => self.stop(ExprError::new(
-                    self.text,
-                    format!("`{name}` is a parameter of a prepared statement, which an expression does not have"),
-                )),
+                Value::Placeholder(name) => self
+                    .stop(ExprError::new(self.text, format!("`{name}` is a parameter of a prepared statement, which an expression does not have"))),
                 _ => ControlFlow::Continue(()),
             },
             _ => ControlFlow::Continue(()),

@@ -22,12 +22,7 @@ pub struct CompiledExpr {
 }
 
 impl CompiledExpr {
-    pub(crate) fn try_new(
-        text: &str,
-        physical: Arc<dyn PhysicalExpr>,
-        input: &Schema,
-        deterministic: bool,
-    ) -> Result<Self, ExprError> {
+    pub(crate) fn try_new(text: &str, physical: Arc<dyn PhysicalExpr>, input: &Schema, deterministic: bool) -> Result<Self, ExprError> {
         let fail = |error| ExprError::from_datafusion(text, &error);
         let field = physical.return_field(input).map_err(fail)?;
         // What the kernels will make, not what the plan promised of names and metadata.

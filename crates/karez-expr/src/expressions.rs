@@ -90,11 +90,7 @@ impl Expressions {
     ///
     /// # Errors
     /// As [`compile`](Self::compile); two output columns of one name; a name for `*`.
-    pub fn compile_projection<N: AsRef<str>, T: AsRef<str>>(
-        &self,
-        items: &[(Option<N>, T)],
-        input: &Schema,
-    ) -> Result<Projection, ExprError> {
+    pub fn compile_projection<N: AsRef<str>, T: AsRef<str>>(&self, items: &[(Option<N>, T)], input: &Schema) -> Result<Projection, ExprError> {
         Projection::compile(self, items, input)
     }
 

@@ -38,9 +38,7 @@ impl GroupTable {
         let groups = match keys.fields().as_ref() {
             [] => Groups::Global(false),
             [key] if IntegerGroups::supports(key.data_type()) => Groups::Integer(IntegerGroups::new(key.data_type().clone())),
-            _ => Groups::Values(
-                new_group_values(Arc::clone(&keys), &GroupOrdering::None).map_err(|error| fail(&error))?,
-            ),
+            _ => Groups::Values(new_group_values(Arc::clone(&keys), &GroupOrdering::None).map_err(|error| fail(&error))?),
         };
         Ok(Self { keys, groups })
     }
@@ -80,8 +78,8 @@ impl GroupTable {
 
     fn check(&self, keys: &[ArrayRef], rows: usize) -> Result<(), ExprError> {
         let fields = self.keys.fields();
-        let fits = keys.len() == fields.len()
-            && keys.iter().zip(fields).all(|(key, field)| key.data_type() == field.data_type() && key.len() == rows);
+        let fits =
+            keys.len() == fields.len() && keys.iter().zip(fields).all(|(key, field)| key.data_type() == field.data_type() && key.len() == rows);
         if fits {
             return Ok(());
         }

@@ -3,10 +3,7 @@
 //! Open addressing with linear probing; a slot holds the key itself beside its group, so that a look-up touches one cache line
 //! (DataFusion's table compares by way of a second array, and keeps the hash). Measured in `tests/it/speed.rs`.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, make_array};
-use arrow::array::ArrayData;
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, PrimitiveArray, make_array};
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Int32Type, Int64Type, UInt32Type, UInt64Type};
 
@@ -14,9 +11,11 @@ use crate::error::ExprError;
 
 /// Mark of a free slot; so there are at most `u32::MAX` groups.
 const FREE: u32 = u32::MAX;
-/// Slots at the start; always a power of two.
-const INITIAL_SLOTS: usize = 256;
-/// An odd number without pattern (of the golden ratio): bits of the key are spread by multiplication and folded.
+/// Bits of the index of a slot at the start.
+const INITIAL_BITS: u32 = 8;
+/// 2^64 over the golden ratio: the top bits of its products spread ids that count up, and times at even distances, over the
+/// slots with hardly a collision (Knuth, The Art of Computer Programming 3, 6.4). Measured against folding the 128-bit
+/// product, which collides as chance has it: 2.7 for 15 ns a row at 1000 keys.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[derive(Clone, Copy)]
@@ -27,7 +26,9 @@ struct Slot {
 
 pub(crate) struct IntegerGroups {
     data_type: DataType,
+    /// `1 << bits` slots, at most half of them taken.
     slots: Vec<Slot>,
+    bits: u32,
     /// Keys by group; 0 for the null key.
     keys: Vec<u64>,
     null_group: Option<usize>,
@@ -40,7 +41,7 @@ impl IntegerGroups {
 
     /// A table without groups; `data_type` is one that [`supports`](Self::supports) accepts.
     pub(crate) fn new(data_type: DataType) -> Self {
-        Self { data_type, slots: free_slots(INITIAL_SLOTS), keys: Vec::new(), null_group: None }
+        Self { data_type, slots: free_slots(INITIAL_BITS), bits: INITIAL_BITS, keys: Vec::new(), null_group: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -89,7 +90,7 @@ impl IntegerGroups {
     #[inline]
     fn group_of(&mut self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = hash(key) & mask;
+        let mut at = slot_of(key, self.bits);
         loop {
             let slot = self.slots[at];
             if slot.group == FREE {
@@ -114,10 +115,11 @@ impl IntegerGroups {
     }
 
     fn grow(&mut self) {
-        let mut slots = free_slots(self.slots.len() * 2);
+        self.bits += 1;
+        let mut slots = free_slots(self.bits);
         let mask = slots.len() - 1;
         for slot in self.slots.iter().filter(|slot| slot.group != FREE) {
-            let mut at = hash(slot.key) & mask;
+            let mut at = slot_of(slot.key, self.bits);
             while slots[at].group != FREE {
                 at = (at + 1) & mask;
             }
@@ -135,7 +137,8 @@ impl IntegerGroups {
 
     pub(crate) fn emit_all(&mut self) -> Result<ArrayRef, ExprError> {
         let keys = std::mem::take(&mut self.keys);
-        self.slots = free_slots(INITIAL_SLOTS);
+        self.slots = free_slots(INITIAL_BITS);
+        self.bits = INITIAL_BITS;
         let null_group = self.null_group.take();
         let nulls = null_group.map(|null| (0..keys.len()).map(|group| group != null).collect::<NullBuffer>());
         let length = keys.len();
@@ -153,14 +156,13 @@ impl IntegerGroups {
     }
 }
 
-fn free_slots(slots: usize) -> Vec<Slot> {
-    vec![Slot { key: 0, group: FREE }; slots]
+fn free_slots(bits: u32) -> Vec<Slot> {
+    vec![Slot { key: 0, group: FREE }; 1 << bits]
 }
 
 #[inline]
-fn hash(key: u64) -> usize {
-    let product = u128::from(key ^ SPREAD) * u128::from(SPREAD);
-    ((product >> 64) as u64 ^ product as u64) as usize
+fn slot_of(key: u64, bits: u32) -> usize {
+    (key.wrapping_mul(SPREAD) >> (u64::BITS - bits)) as usize
 }
 
 /// Bytes of a key whose bits are its identity; `None` for types that this table is not for.
@@ -178,5 +180,5 @@ fn width(data_type: &DataType) -> Option<usize> {
 fn reinterpret<T: ArrowPrimitiveType>(keys: &ArrayRef) -> Result<PrimitiveArray<T>, ExprError> {
     let data = keys.to_data().into_builder().data_type(T::DATA_TYPE);
     let array = data.build().map(make_array).map_err(|error| ExprError::from_arrow("", &error))?;
-    Ok(Arc::clone(&array).as_primitive::<T>().clone())
+    Ok(array.as_primitive::<T>().clone())
 }

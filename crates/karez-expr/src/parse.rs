@@ -25,16 +25,18 @@ fn parse<T>(text: &str, parse: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserE
         return Err(ExprError::new(text, "the expression is empty"));
     }
     let dialect = KarezDialect;
-    let mut parser = Parser::new(&dialect)
-        .with_recursion_limit(RECURSION_LIMIT)
-        .try_with_sql(text)
-        .map_err(|error| syntax_error(text, &error))?;
+    let mut parser = Parser::new(&dialect).with_recursion_limit(RECURSION_LIMIT).try_with_sql(text).map_err(|error| syntax_error(text, &error))?;
     let parsed = parse(&mut parser).map_err(|error| syntax_error(text, &error))?;
     let next = parser.peek_token_ref();
     if next.token != Token::EOF {
         let (start, end) = (next.span.start, next.span.end);
-        return Err(ExprError::new(text, format!("unexpected `{}` after the expression", next.token))
-            .at(Span::new(text, start.line, start.column, end.line, end.column)));
+        return Err(ExprError::new(text, format!("unexpected `{}` after the expression", next.token)).at(Span::new(
+            text,
+            start.line,
+            start.column,
+            end.line,
+            end.column,
+        )));
     }
     Ok(parsed)
 }
@@ -45,9 +47,7 @@ fn syntax_error(text: &str, error: &ParserError) -> ExprError {
         ParserError::RecursionLimitExceeded => "the expression is nested too deep",
     };
     match split_position(message) {
-        Some((message, line, column)) => {
-            ExprError::new(text, message.trim_end()).at(Span::new(text, line, column, line, column))
-        }
+        Some((message, line, column)) => ExprError::new(text, message.trim_end()).at(Span::new(text, line, column, line, column)),
         None => ExprError::new(text, message.trim_end()),
     }
 }

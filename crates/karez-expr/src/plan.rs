@@ -73,15 +73,9 @@ impl<'a> Planner<'a> {
     /// Coerces types and simplifies: constants folded, casts moved from columns to literals.
     pub(crate) fn typed(&self, expr: Expr) -> Result<Expr, ExprError> {
         let simplifier = ExprSimplifier::new(
-            SimplifyContext::builder()
-                .with_schema(Arc::clone(&self.input))
-                .with_config_options(Arc::clone(&self.functions.options))
-                .build(),
+            SimplifyContext::builder().with_schema(Arc::clone(&self.input)).with_config_options(Arc::clone(&self.functions.options)).build(),
         );
-        simplifier
-            .coerce(expr, &self.input)
-            .and_then(|expr| simplifier.simplify(expr))
-            .map_err(|error| self.fail(&error))
+        simplifier.coerce(expr, &self.input).and_then(|expr| simplifier.simplify(expr)).map_err(|error| self.fail(&error))
     }
 
     /// Makes an expression that [`typed`](Self::typed) returned ready to run.
@@ -92,12 +86,8 @@ impl<'a> Planner<'a> {
     }
 
     pub(crate) fn physical(&self, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>, ExprError> {
-        let properties = ExecutionProps {
-            config_options: Some(Arc::clone(&self.functions.options)),
-            ..ExecutionProps::default()
-        };
-        create_physical_expr(expr, &self.input, &properties, &PhysicalPlanningContext::default())
-            .map_err(|error| self.fail(&error))
+        let properties = ExecutionProps { config_options: Some(Arc::clone(&self.functions.options)), ..ExecutionProps::default() };
+        create_physical_expr(expr, &self.input, &properties, &PhysicalPlanningContext::default()).map_err(|error| self.fail(&error))
     }
 
     pub(crate) fn fail(&self, error: &DataFusionError) -> ExprError {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use datafusion::sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr as SqlExpr, Ident, ObjectNamePart, SelectItem, WildcardAdditionalOptions,
-};
+use datafusion::sql::sqlparser::ast::{ExcludeSelectItem, Expr as SqlExpr, Ident, ObjectNamePart, SelectItem, WildcardAdditionalOptions};
 
 use crate::check::{place, unknown_column};
 use crate::compiled::CompiledExpr;
@@ -91,17 +89,14 @@ impl Projection {
             .outputs
             .iter()
             .map(|output| match output {
-                Output::Column(index) => batch
-                    .columns()
-                    .get(*index)
-                    .map(Arc::clone)
-                    .ok_or_else(|| ExprError::new("", format!("the batch has no column {index}"))),
+                Output::Column(index) => {
+                    batch.columns().get(*index).map(Arc::clone).ok_or_else(|| ExprError::new("", format!("the batch has no column {index}")))
+                }
                 Output::Computed(expr) => expr.evaluate(batch),
             })
             .collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .map_err(|error| ExprError::from_arrow("", &error))
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(|error| ExprError::from_arrow("", &error))
     }
 }
 
@@ -129,8 +124,7 @@ impl Builder<'_> {
             }
             SelectItem::ExprWithAlias { expr, alias } => match name {
                 Some(name) if name != alias.value => {
-                    Err(ExprError::new(text, format!("two names for one column: `{name}` and `{}`", alias.value))
-                        .at(place(text, &alias)))
+                    Err(ExprError::new(text, format!("two names for one column: `{name}` and `{}`", alias.value)).at(place(text, &alias)))
                 }
                 _ => self.computed(text, alias.value, expr),
             },
@@ -144,9 +138,7 @@ impl Builder<'_> {
         let compiled = self.expressions.planner(text, self.input)?.compile_parsed(expr)?;
         match compiled.as_column() {
             Some(index) => self.column(text, name, index),
-            None => {
-                self.push(text, Arc::new(compiled.field(&name)), Output::Computed(compiled))
-            }
+            None => self.push(text, Arc::new(compiled.field(&name)), Output::Computed(compiled)),
         }
     }
 
@@ -167,11 +159,7 @@ impl Builder<'_> {
     }
 
     fn wildcard(&mut self, text: &str, options: &WildcardAdditionalOptions) -> Result<(), ExprError> {
-        if options.opt_ilike.is_some()
-            || options.opt_replace.is_some()
-            || options.opt_rename.is_some()
-            || options.opt_alias.is_some()
-        {
+        if options.opt_ilike.is_some() || options.opt_replace.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some() {
             return Err(ExprError::new(text, "of the forms of `*` only `*` and `* EXCEPT (a, b)` are supported"));
         }
         let excluded = excluded(options);

@@ -3,7 +3,7 @@
 //! Kernels work on whole columns and name no row when they fail. A batch that fails is halved until the rows at fault stand
 //! alone; the others go on. Batches that do not fail pay nothing.
 
-use arrow::array::{BooleanBufferBuilder, BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
 use arrow::compute::filter_record_batch;
 
 use crate::error::ExprError;
@@ -35,10 +35,7 @@ pub struct Evaluated<T> {
 ///
 /// # Errors
 /// When `f` fails without a row: on the empty batch, on a batch whose halves both succeed, or on the good rows together.
-pub fn evaluate_rows<T>(
-    batch: &RecordBatch,
-    f: impl Fn(&RecordBatch) -> Result<T, ExprError>,
-) -> Result<Evaluated<T>, ExprError> {
+pub fn evaluate_rows<T>(batch: &RecordBatch, f: impl Fn(&RecordBatch) -> Result<T, ExprError>) -> Result<Evaluated<T>, ExprError> {
     let error = match f(batch) {
         Ok(value) => return Ok(Evaluated { value, good: batch.clone(), failures: Vec::new() }),
         Err(error) => error,

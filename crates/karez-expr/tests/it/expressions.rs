@@ -99,10 +99,8 @@ fn clocks_and_dice_are_not_deterministic() {
 
 #[test]
 fn constants_are_folded_and_literals_cast_when_compiled() {
-    let narrow = Schema::new(vec![
-        Field::new("small", DataType::Int32, true),
-        Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
-    ]);
+    let narrow =
+        Schema::new(vec![Field::new("small", DataType::Int32, true), Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true)]);
     for text in ["small > 10", "small = 1 + 2", "ts > '2024-01-01'", "ts >= timestamp '2024-01-01 00:00:00'"] {
         let plan = format!("{:?}", functions().compile(text, &narrow).unwrap());
         assert!(!plan.contains("CastExpr"), "{text}: the column is cast for each batch: {plan}");

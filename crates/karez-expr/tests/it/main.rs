@@ -38,12 +38,7 @@ fn orders() -> RecordBatch {
             Arc::new(Int64Array::from(vec![Some(1), Some(2), Some(1), None])),
             Arc::new(Float64Array::from(vec![Some(10.0), Some(2.5), Some(-4.0), None])),
             Arc::new(StringArray::from(vec![Some("ann"), Some("bob"), Some("12"), None])),
-            Arc::new(TimestampMillisecondArray::from(vec![
-                Some(NOW_MS),
-                Some(NOW_MS - 3_600_000),
-                Some(NOW_MS - 86_400_000),
-                None,
-            ])),
+            Arc::new(TimestampMillisecondArray::from(vec![Some(NOW_MS), Some(NOW_MS - 3_600_000), Some(NOW_MS - 86_400_000), None])),
         ],
     )
     .unwrap()

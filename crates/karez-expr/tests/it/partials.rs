@@ -96,10 +96,34 @@ fn rows(seed: u64, n: usize) -> RecordBatch {
     let mut some = |null: bool| !null || rng.random_bool(0.9);
     let valid: Vec<[bool; 4]> = (0..n).map(|_| [some(true), some(true), some(true), some(true)]).collect();
     let mut rng = SmallRng::seed_from_u64(seed + 1);
-    let v: Int64Array = valid.iter().map(|ok| { let v = rng.random_range(0..40); ok[0].then_some(v) }).collect();
-    let x: Float64Array = valid.iter().map(|ok| { let x = rng.random_range(0.0..100.0); ok[1].then_some(x) }).collect();
-    let y: Float64Array = valid.iter().map(|ok| { let y = rng.random_range(-10.0..10.0); ok[2].then_some(y) }).collect();
-    let s: StringArray = valid.iter().map(|ok| { let s = rng.random_range(0..30); ok[3].then_some(format!("s{s}")) }).collect();
+    let v: Int64Array = valid
+        .iter()
+        .map(|ok| {
+            let v = rng.random_range(0..40);
+            ok[0].then_some(v)
+        })
+        .collect();
+    let x: Float64Array = valid
+        .iter()
+        .map(|ok| {
+            let x = rng.random_range(0.0..100.0);
+            ok[1].then_some(x)
+        })
+        .collect();
+    let y: Float64Array = valid
+        .iter()
+        .map(|ok| {
+            let y = rng.random_range(-10.0..10.0);
+            ok[2].then_some(y)
+        })
+        .collect();
+    let s: StringArray = valid
+        .iter()
+        .map(|ok| {
+            let s = rng.random_range(0..30);
+            ok[3].then_some(format!("s{s}"))
+        })
+        .collect();
     let b: BooleanArray = (0..n).map(|_| Some(rng.random_bool(0.7))).collect();
     RecordBatch::try_from_iter_with_nullable([
         ("v", Arc::new(v) as ArrayRef, true),
@@ -128,7 +152,11 @@ fn aggregate_in_parts(expr: &AggregateExpr, batch: &RecordBatch, groups: &[usize
             let state = part.state().unwrap();
             let types: Vec<_> = state.iter().map(|column| column.data_type().clone()).collect();
             let fields: Vec<DataType> = call.state_fields().iter().map(|field| field.data_type().clone()).collect();
-            assert!(types.iter().zip(&fields).all(|(a, b)| a.equals_datatype(b)) && types.len() == fields.len(), "{}: {types:?} is not {fields:?}", call.text());
+            assert!(
+                types.iter().zip(&fields).all(|(a, b)| a.equals_datatype(b)) && types.len() == fields.len(),
+                "{}: {types:?} is not {fields:?}",
+                call.text()
+            );
             let to: Vec<usize> = (0..GROUPS).rev().collect();
             merged.merge(&state, &to, GROUPS).unwrap();
             start = end;

@@ -14,14 +14,8 @@ fn names(projection: &Projection) -> Vec<&str> {
 
 #[test]
 fn columns_are_named_by_item_alias_column_or_text() {
-    let projection = project(&[
-        (Some("id"), "userId"),
-        (None, "amount * 2 as twice"),
-        (None, "name"),
-        (None, "amount + 1"),
-        (None, "upper(name) loud"),
-    ])
-    .unwrap();
+    let projection =
+        project(&[(Some("id"), "userId"), (None, "amount * 2 as twice"), (None, "name"), (None, "amount + 1"), (None, "upper(name) loud")]).unwrap();
     assert_eq!(names(&projection), ["id", "twice", "name", "amount + 1", "loud"]);
     let out = projection.evaluate(&orders()).unwrap();
     assert_eq!(shown(out.column(1)), ["20.0", "5.0", "-8.0", "-"]);

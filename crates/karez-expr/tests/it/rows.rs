@@ -6,7 +6,6 @@ use arrow::datatypes::Int64Type;
 use karez_expr::{ExprError, RowFailure, evaluate_rows};
 use proptest::prelude::*;
 
-
 fn batch(values: Vec<i64>) -> RecordBatch {
     RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from(values)) as _)]).unwrap()
 }

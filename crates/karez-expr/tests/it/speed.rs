@@ -31,9 +31,8 @@ fn time(name: &str, mut f: impl FnMut(usize)) {
 fn interning() {
     for distinct in [10_i64, 1_000, 100_000, 1_000_000] {
         let mut rng = SmallRng::seed_from_u64(1);
-        let batches: Vec<ArrayRef> = (0..BATCHES)
-            .map(|_| Arc::new(Int64Array::from_iter_values((0..ROWS).map(|_| rng.random_range(0..distinct)))) as _)
-            .collect();
+        let batches: Vec<ArrayRef> =
+            (0..BATCHES).map(|_| Arc::new(Int64Array::from_iter_values((0..ROWS).map(|_| rng.random_range(0..distinct)))) as _).collect();
         let strings: Vec<ArrayRef> = (0..BATCHES)
             .map(|_| Arc::new(StringArray::from_iter_values((0..ROWS).map(|_| format!("user-{}", rng.random_range(0..distinct))))) as _)
             .collect();
