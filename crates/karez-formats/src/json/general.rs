@@ -146,10 +146,7 @@ impl General {
 fn build(schema: &SchemaRef, strict: bool) -> Result<Decoder, ArrowError> {
     // One more than a run, so that a second value in the last record is not left unread. The capacity that arrow-json
     // takes ahead is paid at each reset, hence not more.
-    ReaderBuilder::new(SchemaRef::clone(schema))
-        .with_batch_size(RUN_RECORDS + 1)
-        .with_strict_mode(strict)
-        .build_decoder()
+    ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(RUN_RECORDS + 1).with_strict_mode(strict).build_decoder()
 }
 
 fn reason(error: ArrowError) -> String {

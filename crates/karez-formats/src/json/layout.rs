@@ -125,7 +125,7 @@ impl Layouts {
     ///
     /// `pos` is behind the value of `node`.
     #[inline(always)]
-    pub(super) fn step(&mut self, node: NodeId, data: &[u8], pos: usize, framing: Framing) -> Option<Step> {
+    pub(super) fn step(&mut self, node: NodeId, data: &[u8], pos: usize, framing: Framing, seen: &mut Seen) -> Option<Step> {
         let from = &self.nodes[usize::from(node.0)];
         let successors = from.successors.get(..usize::from(from.successors_len)).unwrap_or_default();
         match load16(data, pos) {
@@ -147,19 +147,17 @@ impl Layouts {
                 }
             }
         }
-        self.learn(node, data, pos, framing)
+        self.learn(node, data, pos, framing, seen)
     }
 
     /// The step that was not predicted, kept for the next time.
     #[inline(never)]
-    fn learn(&mut self, node: NodeId, data: &[u8], pos: usize, framing: Framing) -> Option<Step> {
-        let (key, end) = parse_literal(node == NodeId::START, data, pos, framing)?;
+    fn learn(&mut self, node: NodeId, data: &[u8], pos: usize, framing: Framing, seen: &mut Seen) -> Option<Step> {
+        let (key, end) = parse_literal(node == NodeId::START, data, pos, framing, seen)?;
         let literal = data.get(pos..end)?;
         let id = match self.by_literal.get(literal) {
             Some(&id) => id,
             None => {
-                // What is only compared later is not checked any more.
-                simdutf8::basic::from_utf8(literal).ok()?;
                 let target = match key {
                     Some(key) => self.columns.get(key).map_or(Target::Unread, |&column| Target::Column(column)),
                     None => Target::End,
@@ -168,6 +166,8 @@ impl Layouts {
                 if self.nodes.len() >= NODES_LIMIT || literal.len() > LITERAL_LIMIT || literal.contains(&b'\n') {
                     return Some((NodeId::ELSEWHERE, target, end));
                 }
+                // What is but compared the next time is not scanned any more.
+                simdutf8::basic::from_utf8(literal).ok()?;
                 let id = NodeId(self.nodes.len() as u16);
                 self.nodes.push(Node::new(literal, target));
                 self.by_literal.insert(literal.into(), id);
@@ -188,7 +188,7 @@ impl Layouts {
 }
 
 /// The text from `pos` to the next value, or behind the closing brace: the key, if there is one, and the end.
-fn parse_literal(start: bool, data: &[u8], pos: usize, framing: Framing) -> Option<(Option<&[u8]>, usize)> {
+fn parse_literal<'a>(start: bool, data: &'a [u8], pos: usize, framing: Framing, seen: &mut Seen) -> Option<(Option<&'a [u8]>, usize)> {
     let mut at = skip_space(data, pos, framing);
     match data.get(at)? {
         b'{' if start => {
@@ -204,7 +204,7 @@ fn parse_literal(start: bool, data: &[u8], pos: usize, framing: Framing) -> Opti
     if *data.get(at)? != b'"' {
         return None;
     }
-    let stop = string_stop(data, at + 1, &mut Seen::default())?;
+    let stop = string_stop(data, at + 1, seen)?;
     if data[stop] != b'"' {
         return None;
     }

@@ -25,23 +25,13 @@ pub(super) struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     /// Sets the rows from `start` to `rows` aside.
-    pub(super) fn new(
-        buffer: &'a mut Buffer,
-        mut offsets: Option<&'a mut Vec<u64>>,
-        start: usize,
-        rows: usize,
-    ) -> Self {
+    pub(super) fn new(buffer: &'a mut Buffer, mut offsets: Option<&'a mut Vec<u64>>, start: usize, rows: usize) -> Self {
         let tail_rows = rows - start;
         let tail = match buffer {
-            Buffer::Columns(columns) if tail_rows > 0 => {
-                columns.iter_mut().map(|column| column.split_off(start)).collect()
-            }
+            Buffer::Columns(columns) if tail_rows > 0 => columns.iter_mut().map(|column| column.split_off(start)).collect(),
             _ => Vec::new(),
         };
-        let tail_offsets = offsets
-            .as_mut()
-            .map(|offsets| offsets.split_off(offsets.len().saturating_sub(tail_rows)))
-            .unwrap_or_default();
+        let tail_offsets = offsets.as_mut().map(|offsets| offsets.split_off(offsets.len().saturating_sub(tail_rows))).unwrap_or_default();
         Self { buffer, offsets, tail, tail_offsets, tail_start: start, returned: 0, tail_rows }
     }
 

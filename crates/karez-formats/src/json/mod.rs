@@ -13,10 +13,12 @@
 //! The records of one source look alike. So the literal text between two values, `,"bidder":` with its white space, is
 //! compared as sixteen bytes with what stood there in earlier records (`layout`), and tells the column, whose value is
 //! decoded from the bytes straight into the buffer of an Arrow array (`column`). The values of other columns are
-//! skipped to their end (`scan`). What is not plain, such as an odd number, a key twice, a column that is itself nested,
-//! or anything that may be an error, is for the general path (`general`): arrow-json decodes these records in runs, and
-//! their rows are put where they belong. When record after record takes it, the others are not tried first any more, but
-//! for a probe now and then.
+//! skipped to their end (`scan`). A key that was not predicted is looked up by its name, and predicted the next time.
+//!
+//! What is not plain, such as an odd number, a column's key twice, or anything that may be an error, is for the general
+//! path (`general`): arrow-json decodes these records in runs, and their rows are put where they belong (`merge`). When
+//! record after record takes it, the next are not tried first any more, but for a probe now and then. If a column has a
+//! type that is not read here (nested ones, above all), all records take it.
 //!
 //! Speculation on the layout is from Mison (Li et al., "Mison: A Fast JSON Parser for Data Analytics", VLDB 2017);
 //! decoding just what is asked for from simdjson's On-Demand (Keiser and Lemire, 2023).
@@ -152,13 +154,7 @@ impl JsonDecoder {
     /// A last line without a line feed counts only when `last` is true. Stops once `max_rows` rows are buffered, or
     /// half a gigabyte. Bad records are added to `errors`, with their offset in `block` and their length without the
     /// line feed, in their order. Blank lines are skipped. A line with two JSON values is one bad record.
-    pub fn decode_lines(
-        &mut self,
-        block: &[u8],
-        last: bool,
-        max_rows: usize,
-        errors: &mut Vec<RecordError>,
-    ) -> usize {
+    pub fn decode_lines(&mut self, block: &[u8], last: bool, max_rows: usize, errors: &mut Vec<RecordError>) -> usize {
         let end = if last { block.len() } else { lines_end(block) };
         let mut pos = 0;
         while pos < end && self.rows < max_rows && self.bytes() < BUFFER_BYTES_LIMIT {
@@ -243,13 +239,7 @@ impl JsonDecoder {
     }
 
     /// Decodes `chunk`, some complete lines at `offset` of their block, and returns how many bytes it has done with.
-    fn decode_chunk(
-        &mut self,
-        chunk: &[u8],
-        offset: usize,
-        max_rows: usize,
-        errors: &mut Vec<RecordError>,
-    ) -> usize {
+    fn decode_chunk(&mut self, chunk: &[u8], offset: usize, max_rows: usize, errors: &mut Vec<RecordError>) -> usize {
         let mut records = 0;
         let mut pos = 0;
         while pos < chunk.len() && self.rows + self.pending.len() < max_rows {
@@ -293,7 +283,7 @@ impl JsonDecoder {
         let mut filled = 0;
         let mut seen = Seen::default();
         loop {
-            let (next, target, value) = self.layouts.step(node, data, pos, framing)?;
+            let (next, target, value) = self.layouts.step(node, data, pos, framing, &mut seen)?;
             node = next;
             pos = match target {
                 Target::Column(place) => {

@@ -78,8 +78,7 @@ pub(super) fn decimal(data: &[u8], pos: usize) -> Option<Decimal> {
     if whole_digits == 0 || (whole_digits > 1 && data[begin] == b'0') {
         return None;
     }
-    let mut number =
-        Decimal { negative, mantissa: whole, whole_digits: if whole == 0 { 0 } else { whole_digits }, scale: 0, end: point };
+    let mut number = Decimal { negative, mantissa: whole, whole_digits: if whole == 0 { 0 } else { whole_digits }, scale: 0, end: point };
     if data.get(point) == Some(&b'.') {
         let (_, end) = digits(data, point + 1, 0)?;
         number.scale = end - point - 1;
