@@ -1,5 +1,5 @@
 //! The specification of expressions, by example.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod aggregates;
 mod errors;
