@@ -26,7 +26,7 @@ pub struct JobVertex {
     /// How many subtasks.
     pub parallelism: usize,
     /// The source, if the chain begins with one. Otherwise rows come in by edges.
-    pub source: Option<PlannedSource>,
+    pub source: Option<Arc<PlannedSource>>,
     /// The operators, in order: each takes the main output of the one before. Only the first may have several inputs.
     pub operators: Vec<PlannedOperator>,
     /// The sink, if the chain ends with one.

@@ -4,10 +4,21 @@
 //! YAML / SQL / Rust ──► StreamGraph ──plan()──► JobGraph ──► tasks (karez-runtime)
 //! ```
 
+mod bind;
+pub mod builder;
+mod chain;
+mod exchange;
+mod guarantee;
 pub mod job_graph;
+mod optimise;
+mod parallelism;
+pub mod plan;
 pub mod settings;
 pub mod stream_graph;
+mod validate;
 
+pub use builder::StreamGraphBuilder;
 pub use job_graph::{Exchange, JobEdge, JobGraph, JobVertex, PlannedOperator, PlannedSink, PlannedSource, Port, PushedDown};
+pub use plan::{PlanError, PlanErrors, plan};
 pub use settings::JobSettings;
-pub use stream_graph::{EventTime, NodeKind, OnError, Overflow, StreamEdge, StreamGraph, StreamNode};
+pub use stream_graph::{EventTime, Implementation, NodeKind, OnError, Overflow, RequestedExchange, StreamEdge, StreamGraph, StreamNode};
