@@ -11,7 +11,7 @@ use arrow::json::reader::Decoder;
 /// Most records in one run of arrow-json.
 const RUN_RECORDS: usize = 1024;
 
-/// Records of a run after one that failed: the search for the bad record is short then.
+/// Records of a run after one that failed; so many are decoded one by one to tell the bad from the good.
 const RUN_RECORDS_AFTER_FAILURE: usize = 16;
 
 /// Longest record taken, bytes: arrow's 32-bit offsets have to reach over a whole batch.
@@ -22,6 +22,9 @@ pub(super) struct General {
     schema: SchemaRef,
     strict: bool,
     decoder: Decoder,
+    /// Most records that `decoder` takes between two flushes. It has memory for them from the beginning, so that a new one
+    /// is cheap only when they are few.
+    capacity: usize,
     run_records: usize,
 }
 
@@ -38,8 +41,9 @@ pub(super) enum Outcome {
 impl General {
     /// Fails if arrow-json does not support a type of `schema`.
     pub(super) fn try_new(schema: SchemaRef, strict: bool) -> Result<Self, ArrowError> {
-        let decoder = build(&schema, strict)?;
-        Ok(Self { schema, strict, decoder, run_records: RUN_RECORDS })
+        let capacity = RUN_RECORDS_AFTER_FAILURE;
+        let decoder = build(&schema, strict, capacity)?;
+        Ok(Self { schema, strict, decoder, capacity, run_records: RUN_RECORDS })
     }
 
     /// Decodes the `records` of `data`, one row each, and tells in their order what became of them.
@@ -53,6 +57,7 @@ impl General {
 
     /// Decodes the first of `records`, at least one, and returns how many.
     fn run(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) -> usize {
+        self.make_room(records.len());
         let mut fitting = 0;
         let mut failure = None;
         for record in records {
@@ -71,10 +76,8 @@ impl General {
             }
             Some(reason) => {
                 self.run_records = RUN_RECORDS_AFTER_FAILURE;
-                self.reset();
-                if fitting > 0 {
-                    self.halves(data, &records[..fitting], tell);
-                }
+                self.renew(fitting);
+                self.again(data, &records[..fitting], tell);
                 tell(Outcome::Bad(reason));
                 fitting + 1
             }
@@ -101,12 +104,15 @@ impl General {
         Ok(())
     }
 
-    /// Decodes again `records`, which fit the tape one by one.
-    fn halves(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) {
+    /// Decodes again `records`, each of which arrow-json has read before, though maybe not made a row of it.
+    fn again(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) {
+        if records.is_empty() {
+            return;
+        }
+        self.make_room(records.len());
         for (before, record) in records.iter().enumerate() {
             if let Err(reason) = self.feed(&data[record.clone()], before) {
-                // It has fitted before.
-                debug_assert!(false, "arrow-json refused a record it had accepted: {reason}");
+                debug_assert!(false, "arrow-json refused a record it had read: {reason}");
             }
         }
         self.finish(data, records, tell);
@@ -123,30 +129,43 @@ impl General {
             Err(error) => reason(error),
         };
         self.run_records = RUN_RECORDS_AFTER_FAILURE;
-        self.reset();
-        if records.len() == 1 {
-            tell(Outcome::Bad(reason));
-        } else {
-            let (first, second) = records.split_at(records.len() / 2);
-            self.halves(data, first, tell);
-            self.halves(data, second, tell);
+        self.renew(records.len());
+        match records.len() {
+            1 => tell(Outcome::Bad(reason)),
+            2..=RUN_RECORDS_AFTER_FAILURE => {
+                for record in records.chunks(1) {
+                    self.again(data, record, tell);
+                }
+            }
+            many => {
+                let (first, second) = records.split_at(many / 2);
+                self.again(data, first, tell);
+                self.again(data, second, tell);
+            }
         }
         false
     }
 
-    /// arrow-json's decoder cannot be used again after an error.
-    fn reset(&mut self) {
-        match build(&self.schema, self.strict) {
+    /// Sees to it that the decoder, which holds nothing, takes so many records.
+    fn make_room(&mut self, records: usize) {
+        if records > self.capacity {
+            self.renew(records);
+        }
+    }
+
+    /// Takes another decoder, for so many records at least: arrow-json's cannot be used again after an error.
+    fn renew(&mut self, records: usize) {
+        self.capacity = records.max(RUN_RECORDS_AFTER_FAILURE).next_power_of_two();
+        match build(&self.schema, self.strict, self.capacity) {
             Ok(decoder) => self.decoder = decoder,
             Err(error) => debug_assert!(false, "the schema has become bad: {error}"),
         }
     }
 }
 
-fn build(schema: &SchemaRef, strict: bool) -> Result<Decoder, ArrowError> {
-    // One more than a run, so that a second value in the last record is not left unread. The capacity that arrow-json
-    // takes ahead is paid at each reset, hence not more.
-    ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(RUN_RECORDS + 1).with_strict_mode(strict).build_decoder()
+fn build(schema: &SchemaRef, strict: bool, records: usize) -> Result<Decoder, ArrowError> {
+    // One more, so that a second value in the last record is not left unread.
+    ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(records + 1).with_strict_mode(strict).build_decoder()
 }
 
 fn reason(error: ArrowError) -> String {

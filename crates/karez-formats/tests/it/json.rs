@@ -1,5 +1,6 @@
 //! The predicting decoder gives what arrow-json gives, for every input.
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -20,6 +21,13 @@ fn arrow_row(schema: &SchemaRef, record: &[u8]) -> Option<RecordBatch> {
     let read = decoder.decode(record).ok()?;
     let batch = decoder.flush().ok()??;
     (read == record.len() && batch.num_rows() == 1).then_some(batch)
+}
+
+/// Whether arrow-json overflows on one of `records`: its decimals do for 128 digits or an exponent of 32768, which is a
+/// panic in a debug build, ours included, and in a release build no error but a wrong number.
+fn arrow_overflows<'a>(schema: &SchemaRef, mut records: impl Iterator<Item = &'a [u8]>) -> bool {
+    let decimal = |field: &Arc<Field>| matches!(field.data_type(), DataType::Decimal128(..) | DataType::Decimal256(..));
+    schema.fields().iter().any(decimal) && records.any(|record| catch_unwind(|| arrow_row(schema, record)).is_err())
 }
 
 /// What is to come out of `block`: the rows, the offset of each, and the offset and length of the bad records.
@@ -729,12 +737,15 @@ proptest! {
     ) {
         let mut decoder = decoder(&schema);
         for lines in blocks {
-            check_with(&mut decoder, &schema, &lines.join(&b'\n'), step, max_rows);
+            let block = lines.join(&b'\n');
+            prop_assume!(!arrow_overflows(&schema, block.split(|&byte| byte == b'\n')));
+            check_with(&mut decoder, &schema, &block, step, max_rows);
         }
     }
 
     #[test]
     fn messages_are_what_arrow_json_makes_of_them(schema in any_schema(), records in block()) {
+        prop_assume!(!arrow_overflows(&schema, records.iter().map(Vec::as_slice)));
         check_records(&schema, &records);
     }
 
