@@ -1,1 +1,22 @@
 //! Connectors: one module and one cargo feature per external system.
+
+#[cfg(feature = "file")]
+pub mod file;
+#[cfg(feature = "generator")]
+pub mod generator;
+#[cfg(feature = "stdout")]
+pub mod stdout;
+
+use karez_core::Registry;
+
+/// Adds every connector of this build.
+#[must_use]
+pub fn register(registry: Registry) -> Registry {
+    #[cfg(feature = "file")]
+    let registry = registry.with_connector(file::FileConnector);
+    #[cfg(feature = "generator")]
+    let registry = registry.with_connector(generator::GeneratorConnector);
+    #[cfg(feature = "stdout")]
+    let registry = registry.with_connector(stdout::StdoutConnector).with_connector(stdout::BlackholeConnector);
+    registry
+}

@@ -58,6 +58,14 @@ pub trait Sink: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What the engine calls: like [`Self::prepare`], for sinks whose leftovers can only be told from what a checkpoint still names. `states` is what
+    /// all writers of this sink returned from [`SinkWriter::snapshot`] at the restored checkpoint (of a savepoint of another run, too); empty for a
+    /// start without one.
+    async fn prepare_restored(&self, context: &SinkRunContext, committed: &[Committable], states: &[Value]) -> Result<()> {
+        let _ = states;
+        self.prepare(context, committed).await
+    }
+
     /// A writer. `state` holds what the writers of this sink returned from [`SinkWriter::snapshot`] at the restored checkpoint and that falls to this subtask.
     async fn writer(&self, context: WriterContext, state: Vec<Value>) -> Result<Box<dyn SinkWriter>>;
 

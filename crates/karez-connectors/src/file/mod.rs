@@ -1,0 +1,37 @@
+//! Files: CSV, NDJSON, Parquet and text, read and written.
+
+pub mod sink;
+
+use std::sync::Arc;
+
+use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+
+/// `connector: file`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileConnector;
+
+impl Connector for FileConnector {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn description(&self) -> &'static str {
+        "Files of CSV, NDJSON, Parquet or text lines, compressed or not.\n\n\
+         Both ends are exactly once: a source reads again from where a checkpoint says; a sink writes under hidden names (`.part-…inprogress`) and \
+         renames a file when the checkpoint that it belongs to is complete, so rows become visible when their file has ended (`rollSize`, \
+         `rollInterval`, end of the input), not before. The folder must be on a file system with atomic rename: a local disk, not an object store."
+    }
+
+    fn sink_options(&self) -> Option<schemars::Schema> {
+        Some(schemars::schema_for!(sink::FileSinkOptions))
+    }
+
+    fn source(&self, _: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
+        Err(ConfigError::new("connector", "`file` is a sink").into())
+    }
+
+    fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
+        sink::plan(context)
+    }
+}

@@ -1,0 +1,112 @@
+//! The schema of files as their first records show it.
+
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use karez_core::{Error, Result};
+use karez_formats::csv::{CsvOptions, Inference, first_record};
+use karez_formats::parquet::ParquetMeta;
+
+use super::format::{BYTE_ORDER_MARK, SAMPLE_BYTES};
+use super::input::{Compression, cannot_read, open, size, stream};
+use super::options::CompressionOption;
+
+/// Records looked at.
+const SAMPLE_RECORDS: usize = 1_000;
+
+/// The first file that holds anything, and its first bytes; whether these are all.
+fn sample(files: &[String], option: CompressionOption) -> Result<Option<(&String, Vec<u8>, bool)>> {
+    for path in files {
+        let file = open(path)?;
+        let compression = Compression::of(path, &file, option).map_err(|e| cannot_read(path, e))?;
+        let input = stream(file, compression, 0).map_err(|e| cannot_read(path, e))?;
+        let mut bytes = Vec::new();
+        input.take(SAMPLE_BYTES as u64).read_to_end(&mut bytes).map_err(|e| cannot_read(path, e))?;
+        if !bytes.is_empty() {
+            let all = bytes.len() < SAMPLE_BYTES;
+            if bytes.starts_with(BYTE_ORDER_MARK) {
+                bytes.drain(..BYTE_ORDER_MARK.len());
+            }
+            return Ok(Some((path, bytes, all)));
+        }
+    }
+    Ok(None)
+}
+
+fn nothing() -> Error {
+    Error::user("there is no record to infer a schema from; declare one with `schema:`")
+}
+
+/// Of CSV files: names from the header, or `column_1`, `column_2`, …
+pub(super) fn csv(files: &[String], option: CompressionOption, options: &CsvOptions, header: bool) -> Result<SchemaRef> {
+    let (path, bytes, all) = sample(files, option)?.ok_or_else(nothing)?;
+    let bad = |e: String| Error::user(format!("the file `{path}`: its first record cannot be read: {e}"));
+    let (first, end) = first_record(&bytes, all, options).map_err(bad)?.ok_or_else(nothing)?;
+    let (names, records) = if header {
+        (first.iter().map(|n| n.trim_ascii().to_owned()).collect::<Vec<_>>(), &bytes[end..])
+    } else {
+        ((1..=first.len()).map(|i| format!("column_{i}")).collect(), &bytes[..])
+    };
+    for (i, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            return Err(Error::user(format!("the file `{path}`: field {} of its header is empty; declare a `schema:` of the columns you need", i + 1)));
+        }
+        if names[..i].contains(name) {
+            return Err(Error::user(format!("the file `{path}`: its header names the column `{name}` twice")));
+        }
+    }
+    let mut inference = Inference::new(names.len());
+    inference.look(records, all, SAMPLE_RECORDS, options);
+    Ok(Arc::new(inference.schema(&names)))
+}
+
+/// Of NDJSON files.
+pub(super) fn json(files: &[String], option: CompressionOption) -> Result<SchemaRef> {
+    let (path, bytes, all) = sample(files, option)?.ok_or_else(nothing)?;
+    let end = if all { bytes.len() } else { memchr::memrchr(b'\n', &bytes).unwrap_or(bytes.len()) };
+    // Bad records are for the error policy: they do not hinder inference.
+    let mut good = Vec::new();
+    for line in BufReader::new(Cursor::new(&bytes[..end])).split(b'\n').take(SAMPLE_RECORDS) {
+        let line = line.map_err(|e| cannot_read(path, e))?;
+        if let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_slice(&line) {
+            good.push(value);
+        }
+    }
+    if good.is_empty() {
+        return Err(nothing());
+    }
+    let schema = arrow::json::reader::infer_json_schema_from_iterator(good.iter().map(Ok))
+        .map_err(|e| Error::user(format!("the file `{path}`: no schema fits its records; declare one with `schema:`")).caused_by(e))?;
+    // In the order of the first record that has them, which is the order a person expects.
+    let mut names: Vec<&String> = Vec::new();
+    for key in good.iter().filter_map(|v| v.as_object()).flat_map(|o| o.keys()) {
+        if !names.contains(&key) {
+            names.push(key);
+        }
+    }
+    let fields: Fields = names.iter().filter_map(|n| schema.field_with_name(n).ok()).map(known_types).collect();
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The field with strings where nothing but nulls was seen.
+fn known_types(field: &Field) -> Field {
+    let data_type = match field.data_type() {
+        DataType::Null => DataType::Utf8,
+        DataType::List(item) => DataType::List(Arc::new(known_types(item))),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|f| known_types(f)).collect()),
+        other => other.clone(),
+    };
+    Field::new(field.name(), data_type, true)
+}
+
+/// Of Parquet files.
+pub(super) fn parquet(files: &[String]) -> Result<SchemaRef> {
+    for path in files {
+        if size(path)? > 0 {
+            let meta = ParquetMeta::read(&open(path)?).map_err(|e| Error::user(format!("the file `{path}` is not Parquet")).caused_by(e))?;
+            return Ok(meta.schema());
+        }
+    }
+    Err(nothing())
+}

@@ -1,0 +1,116 @@
+//! One JSON object per line, on `arrow-json`'s encoders.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::writer::{EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use super::{EncodeError, Encoder, refuse_types};
+
+/// How NDJSON is written.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NdjsonOptions {
+    /// Leave keys out whose value is null, instead of writing `null`. With all keys in every record a reader can predict the layout.
+    pub omit_nulls: bool,
+}
+
+/// Writes NDJSON. Timestamps are ISO 8601, binary is hexadecimal, NaN and infinities, which JSON does not have, are `null`.
+#[derive(Debug)]
+pub struct NdjsonEncoder {
+    field: FieldRef,
+    options: EncoderOptions,
+    faults: Arc<Faults>,
+}
+
+impl NdjsonEncoder {
+    /// An encoder for rows of `schema`. Refuses what JSON has no form for.
+    pub fn new(schema: SchemaRef, options: &NdjsonOptions) -> Result<Self, EncodeError> {
+        refuse_types(&schema, |t| unsupported(t).then_some("JSON has no form for it; cast it"))?;
+        let faults = Arc::new(Faults::default());
+        let encoders = EncoderOptions::default()
+            .with_explicit_nulls(!options.omit_nulls)
+            .with_encoder_factory(Arc::clone(&faults) as Arc<dyn EncoderFactory>);
+        Ok(Self { field: Arc::new(Field::new_struct("", schema.fields().clone(), false)), options: encoders, faults })
+    }
+}
+
+fn unsupported(t: &DataType) -> bool {
+    match t {
+        DataType::Union(_, _) => true,
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                !matches!(fields[0].data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) || unsupported(fields[1].data_type())
+            }
+            _ => true,
+        },
+        DataType::Struct(fields) => fields.iter().any(|f| unsupported(f.data_type())),
+        DataType::List(f)
+        | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f)
+        | DataType::FixedSizeList(f, _)
+        | DataType::RunEndEncoded(_, f) => unsupported(f.data_type()),
+        DataType::Dictionary(_, v) => unsupported(v),
+        _ => false,
+    }
+}
+
+impl Encoder for NdjsonEncoder {
+    fn encode(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let rows = StructArray::from(batch.clone());
+        let mut encoder = make_encoder(&self.field, &rows, &self.options).map_err(|e| EncodeError(e.to_string()))?;
+        for row in 0..batch.num_rows() {
+            encoder.encode(row, out);
+            out.push(b'\n');
+        }
+        drop(encoder);
+        match self.faults.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(fault) => Err(EncodeError(fault)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes dates and times, and remembers a value that has no text (a year past 262,142, say): `arrow-json` by itself writes the text of the error
+/// in place of the value.
+#[derive(Debug, Default)]
+struct Faults(Arc<Mutex<Option<String>>>);
+
+impl EncoderFactory for Faults {
+    fn make_default_encoder<'a>(
+        &self,
+        field: &'a FieldRef,
+        array: &'a dyn Array,
+        _: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        if !array.data_type().is_temporal() {
+            return Ok(None);
+        }
+        const OPTIONS: FormatOptions<'static> = FormatOptions::new().with_display_error(false);
+        let encoder = Temporal { column: field.name(), formatter: ArrayFormatter::try_new(array, &OPTIONS)?, faults: Arc::clone(&self.0) };
+        Ok(Some(NullableEncoder::new(Box::new(encoder), array.nulls().cloned())))
+    }
+}
+
+struct Temporal<'a> {
+    column: &'a str,
+    formatter: ArrayFormatter<'a>,
+    faults: Arc<Mutex<Option<String>>>,
+}
+
+impl arrow::json::writer::Encoder for Temporal<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        out.push(b'"');
+        // Its text is digits, signs and letters: nothing that JSON escapes.
+        if let Err(e) = write!(out, "{}", self.formatter.value(row)) {
+            let detail = self.formatter.value(row).try_to_string().err().map_or_else(|| e.to_string(), |e| e.to_string());
+            self.faults.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| format!("column `{}`: {detail}", self.column));
+        }
+        out.push(b'"');
+    }
+}
