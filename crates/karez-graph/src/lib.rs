@@ -8,6 +8,7 @@ mod bind;
 pub mod builder;
 mod chain;
 mod exchange;
+pub mod explain;
 mod guarantee;
 pub mod job_graph;
 mod optimise;
@@ -18,6 +19,7 @@ pub mod stream_graph;
 mod validate;
 
 pub use builder::StreamGraphBuilder;
+pub use explain::{Explanation, explain};
 pub use job_graph::{Exchange, JobEdge, JobGraph, JobVertex, PlannedOperator, PlannedSink, PlannedSource, Port, PushedDown};
 pub use plan::{PlanError, PlanErrors, plan};
 pub use settings::JobSettings;

@@ -4,6 +4,7 @@
 mod bench;
 mod chains;
 mod changelogs;
+mod explained;
 mod guarantees;
 mod push_down;
 mod shape;
