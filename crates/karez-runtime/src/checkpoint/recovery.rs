@@ -1,0 +1,180 @@
+//! Which checkpoint a run goes on from (decision 12).
+//!
+//! The newest whole manifest. An attempt without one is no checkpoint: it is not even looked at. A manifest that stands there and cannot be read, or
+//! that names a file which is gone, is another matter: its epoch may have been committed, and going on from an older one would write those rows again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use karez_core::{Epoch, Error, Result};
+
+use super::manifest::Manifest;
+use super::storage::{CompletedCheckpoint, FILES, file_name};
+use super::store::DurableStore;
+
+/// A manifest that cannot be gone on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableManifest {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Where it is.
+    pub location: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What was found in a run's storage.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    newest: Option<CompletedCheckpoint>,
+    unreadable: Vec<UnreadableManifest>,
+    last_used_id: u64,
+}
+
+/// What a transactional sink can say about the epochs in doubt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkMarker {
+    /// The sink.
+    pub sink: String,
+    /// Whether one of the epochs in doubt has been committed, by the marker in the target; `None` where it keeps none.
+    pub committed: Option<bool>,
+}
+
+/// What decides whether an older checkpoint may be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FallbackFacts {
+    /// Whether the job asks for exactly-once.
+    pub exactly_once: bool,
+    /// Every transactional sink of the job.
+    pub markers: Vec<SinkMarker>,
+    /// `--accept-duplicates`.
+    pub accept_duplicates: bool,
+}
+
+impl Recovery {
+    pub(super) fn new(
+        store: &dyn DurableStore,
+        completed: &BTreeMap<u64, Arc<Manifest>>,
+        damaged: Vec<UnreadableManifest>,
+        last_used_id: u64,
+    ) -> Result<Self> {
+        let files: BTreeSet<String> = if completed.is_empty() { BTreeSet::new() } else { store.list(FILES)?.into_iter().collect() };
+        let missing = |m: &Manifest| m.files().map(file_name).find(|f| !files.contains(f));
+        let mut newest = None;
+        let mut unreadable = Vec::new();
+        for (&sequence, manifest) in completed.iter().rev() {
+            let Some(file) = missing(manifest) else {
+                newest = Some((sequence, CompletedCheckpoint::new(Arc::clone(manifest))));
+                break;
+            };
+            let reason = format!("the state file {} is missing", store.describe(&file));
+            unreadable.push(UnreadableManifest { sequence, location: format!("checkpoint {}", manifest.checkpoint), reason });
+        }
+        let behind = newest.as_ref().map_or(0, |(sequence, _)| *sequence);
+        unreadable.extend(damaged.into_iter().filter(|d| d.sequence > behind));
+        unreadable.sort_by_key(|u| u.sequence);
+        Ok(Self { newest: newest.map(|(_, c)| c), unreadable, last_used_id })
+    }
+
+    /// The manifests newer than the one to go on from that cannot be used.
+    #[must_use]
+    pub fn unreadable(&self) -> &[UnreadableManifest] {
+        &self.unreadable
+    }
+
+    /// The epochs that may have been committed by a manifest that cannot be used; ask every transactional sink's committer for each before [`Self::choose`].
+    /// `None` where there is no doubt, and nothing need be asked.
+    #[must_use]
+    pub fn doubtful_epochs(&self) -> Option<RangeInclusive<u64>> {
+        let known = self.newest.as_ref().map_or(0, |c| c.manifest().checkpoint.0);
+        (!self.unreadable.is_empty()).then_some(known + 1..=self.last_used_id)
+    }
+
+    /// The checkpoint to go on from; `None`: from the start.
+    ///
+    /// # Errors
+    /// Falling back could write rows twice. The message says which manifest and sink, and names `--accept-duplicates`.
+    pub fn choose(&self, facts: &FallbackFacts) -> Result<Option<CompletedCheckpoint>> {
+        if let Some(damaged) = self.unreadable.first()
+            && let Some(obstacle) = obstacle(facts)
+        {
+            let back = self
+                .newest
+                .as_ref()
+                .map_or("the start".to_owned(), |c| format!("checkpoint {} (epoch {})", c.manifest().checkpoint, Epoch(c.manifest().checkpoint.0)));
+            return Err(Error::external(format!(
+                "the newest checkpoint cannot be read ({}: {}), and going on from {back} could write rows twice: {obstacle}. \
+                 Repair the file, or start with --accept-duplicates to go on from there, or with --fresh to begin anew",
+                damaged.location, damaged.reason
+            )));
+        }
+        Ok(self.newest.clone())
+    }
+}
+
+/// Why an older checkpoint must not be used; `None` if it may.
+fn obstacle(facts: &FallbackFacts) -> Option<String> {
+    if !facts.exactly_once || facts.accept_duplicates {
+        return None;
+    }
+    if facts.markers.is_empty() {
+        // Exactly-once without transactional sinks: those there are give the same result when rows are written again.
+        return None;
+    }
+    facts.markers.iter().find_map(|m| match m.committed {
+        Some(false) => None,
+        Some(true) => Some(format!("the sink `{}` shows that it has been committed", m.sink)),
+        None => Some(format!("the sink `{}` keeps no marker that would show whether it has been committed", m.sink)),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn damaged() -> Recovery {
+        let unreadable = vec![UnreadableManifest { sequence: 4, location: "log/4".into(), reason: "it is torn".into() }];
+        Recovery { newest: None, unreadable, last_used_id: 32 }
+    }
+
+    fn facts(committed: Option<bool>) -> FallbackFacts {
+        let markers = vec![SinkMarker { sink: "calm".into(), committed: Some(false) }, SinkMarker { sink: "table".into(), committed }];
+        FallbackFacts { exactly_once: true, markers, accept_duplicates: false }
+    }
+
+    #[test]
+    fn at_least_once_falls_back() {
+        let facts = FallbackFacts { exactly_once: false, ..facts(Some(true)) };
+        assert!(damaged().choose(&facts).unwrap().is_none());
+    }
+
+    #[test]
+    fn exactly_once_falls_back_if_every_marker_says_not_committed() {
+        assert!(damaged().choose(&facts(Some(false))).is_ok());
+        assert_eq!(damaged().doubtful_epochs(), Some(1..=32));
+    }
+
+    #[test]
+    fn exactly_once_stops_and_names_file_sink_and_flag() {
+        for committed in [Some(true), None] {
+            let error = damaged().choose(&facts(committed)).unwrap_err().to_string();
+            for word in ["log/4", "it is torn", "`table`", "--accept-duplicates"] {
+                assert!(error.contains(word), "{word}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_user_may_accept_duplicates() {
+        assert!(damaged().choose(&FallbackFacts { accept_duplicates: true, ..facts(Some(true)) }).is_ok());
+    }
+
+    #[test]
+    fn without_an_unreadable_manifest_nothing_is_in_doubt() {
+        let sound = Recovery { newest: None, unreadable: Vec::new(), last_used_id: 32 };
+        assert_eq!(sound.doubtful_epochs(), None);
+        assert!(sound.choose(&facts(Some(true))).is_ok());
+    }
+}
