@@ -1,0 +1,5 @@
+//! Parquet files.
+
+mod reader;
+
+pub use reader::{ParquetMeta, ParquetRows, RowGroup};

@@ -1,0 +1,84 @@
+//! Reading Parquet files.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use karez_formats::parquet::{ParquetMeta, ParquetRows};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+
+/// 100 rows in row groups of 30: `n` counts, `s` is its text, but `x` for 42.
+fn file(dir: &tempfile::TempDir) -> File {
+    let n = Int64Array::from_iter_values(0..100);
+    let s = StringArray::from_iter_values((0..100).map(|i| if i == 42 { "x".to_owned() } else { i.to_string() }));
+    let batch = RecordBatch::try_from_iter([("n", Arc::new(n) as ArrayRef), ("s", Arc::new(s) as ArrayRef)]).unwrap();
+    let path = dir.path().join("a.parquet");
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(30)).build();
+    let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    File::open(path).unwrap()
+}
+
+fn schema(columns: &[(&str, DataType)]) -> Arc<Schema> {
+    Arc::new(Schema::new(columns.iter().map(|(n, t)| Field::new(*n, t.clone(), true)).collect::<Vec<_>>()))
+}
+
+#[test]
+fn reading_goes_on_at_any_position_with_exactly_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(&dir);
+    let meta = ParquetMeta::read(&file).unwrap();
+    assert_eq!(meta.row_groups().iter().map(|g| g.rows).collect::<Vec<_>>(), [30, 30, 30, 10]);
+    let open = |(group, row)| {
+        let schema = schema(&[("n", DataType::Int64)]);
+        ParquetRows::try_new(file.try_clone().unwrap(), meta.clone(), schema, group, row, 4).unwrap()
+    };
+    let mut rows = open((0, 0));
+    let mut seen = 0;
+    while let Some(batch) = rows.next(7, usize::MAX, &mut Vec::new()).unwrap() {
+        seen += batch.num_rows();
+        let mut rest = open(rows.position());
+        let mut numbers = Vec::new();
+        while let Some(batch) = rest.next(1_000, usize::MAX, &mut Vec::new()).unwrap() {
+            numbers.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
+        }
+        assert_eq!(numbers, (seen as i64..100).collect::<Vec<_>>());
+    }
+    assert_eq!(seen, 100);
+}
+
+#[test]
+fn a_value_that_does_not_fit_the_declared_type_is_a_bad_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(&dir);
+    let meta = ParquetMeta::read(&file).unwrap();
+    let wanted = schema(&[("s", DataType::Int64), ("n", DataType::Int64)]);
+    let mut rows = ParquetRows::try_new(file.try_clone().unwrap(), meta.clone(), wanted, 1, 0, 2).unwrap();
+    rows.track_rows(true);
+    let mut errors = Vec::new();
+    let batch = rows.next(100, usize::MAX, &mut errors).unwrap().unwrap();
+    assert_eq!(batch.num_rows(), 29);
+    assert_eq!(batch.column(0), batch.column(1));
+    assert_eq!((errors[0].offset, errors[0].reason.as_str()), (42, "column `s`: `x` is not a bigint"));
+    assert!(!rows.take_rows().contains(&42));
+    let missing = ParquetRows::try_new(file, meta, schema(&[("q", TEXT)]), 0, 0, 4).unwrap_err();
+    assert_eq!(missing, "there is no column `q`");
+}
+
+#[test]
+fn no_column_still_counts_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(&dir);
+    let meta = ParquetMeta::read(&file).unwrap();
+    let mut rows = ParquetRows::try_new(file, meta, schema(&[]), 0, 5, 2).unwrap();
+    let mut seen = 0;
+    while let Some(batch) = rows.next(1_000, usize::MAX, &mut Vec::new()).unwrap() {
+        seen += batch.num_rows();
+    }
+    assert_eq!(seen, 55);
+}
+
+const TEXT: DataType = DataType::Utf8;
