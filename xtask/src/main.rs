@@ -1,1 +1,123 @@
-fn main(){}
+//! `cargo xtask …`: what the project does to itself. No dependency, so that the first step on a fresh machine is short.
+//!
+//! ```text
+//! cargo xtask test [-- NEXTEST ARGUMENTS]   all tests; installs what they need
+//! cargo xtask lint                          formatting, clippy, documentation: warnings are errors
+//! cargo xtask docs                          writes the generated pages of docs/ anew (and `--check` says whether they are current)
+//! cargo xtask fuzz [SECONDS]                each fuzz target for so long, where a nightly toolchain is there
+//! ```
+#![allow(clippy::print_stdout, clippy::print_stderr)] // A command line tool speaks.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// The test runner, pinned so that its output and options do not change under CI.
+const NEXTEST_VERSION: &str = "0.9.151";
+
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let rest = || arguments.iter().skip(1).filter(|a| *a != "--").map(String::as_str).collect::<Vec<_>>();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("test") => test(&rest()),
+        Some("lint") => lint(),
+        Some("docs") => docs(&rest()),
+        Some("fuzz") => fuzz(rest().first().and_then(|s| s.parse().ok()).unwrap_or(60)),
+        _ => Err("usage: cargo xtask test [-- ARGUMENTS] | lint | docs [--check] | fuzz [SECONDS]".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(extra: &[&str]) -> Outcome {
+    let nextest = nextest()?;
+    run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+    // Last, so that its summary closes the output.
+    run(with_target(Command::new(nextest)).args(["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"]).args(extra))
+}
+
+fn lint() -> Outcome {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))?;
+    run(cargo().args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    docs(&["--check"])
+}
+
+fn docs(extra: &[&str]) -> Outcome {
+    run(cargo().args(["run", "--quiet", "--package", "karez", "--", "docs"]).args(extra))
+}
+
+fn fuzz(seconds: u64) -> Outcome {
+    let has_nightly = Command::new("cargo").args(["+nightly", "--version"]).output().is_ok_and(|o| o.status.success());
+    let has_fuzz = tools().join("bin/cargo-fuzz").exists();
+    if !has_nightly {
+        println!("xtask: no nightly toolchain here: the same properties ran as proptests in the tests");
+        return Ok(());
+    }
+    if !has_fuzz {
+        run(Command::new("cargo").args(["install", "cargo-fuzz", "--locked", "--root"]).arg(tools()))?;
+    }
+    let targets = std::fs::read_dir("fuzz/fuzz_targets").map_err(|e| format!("fuzz/fuzz_targets: {e}"))?;
+    for target in targets.flatten() {
+        let name = target.path().file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        run(Command::new("cargo")
+            .env("PATH", path_with_tools())
+            .env("CARGO_TARGET_DIR", cache().join("fuzz"))
+            .args(["+nightly", "fuzz", "run", &name, &format!("fuzz/seeds/{name}"), "--", &format!("-max_total_time={seconds}")]))?;
+    }
+    Ok(())
+}
+
+/// Installs the test runner once, under the user's cache.
+fn nextest() -> Result<PathBuf, String> {
+    let binary = tools().join("bin/cargo-nextest");
+    let current = Command::new(&binary).args(["nextest", "--version"]).output();
+    if !current.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains(NEXTEST_VERSION)) {
+        println!("xtask: installing cargo-nextest {NEXTEST_VERSION} (once)");
+        run(Command::new("cargo")
+            .args(["install", "cargo-nextest", "--version", NEXTEST_VERSION, "--locked", "--force"])
+            .args(["--no-default-features", "--features", "default-no-update", "--root"])
+            .arg(tools())
+            .env("CARGO_TARGET_DIR", cache().join("tools-target")))?;
+    }
+    Ok(binary)
+}
+
+fn cargo() -> Command {
+    with_target(Command::new("cargo"))
+}
+
+/// One target directory for all checkouts, so that a new clone does not build the dependencies again.
+fn with_target(mut command: Command) -> Command {
+    if env::var_os("CARGO_TARGET_DIR").is_none() {
+        command.env("CARGO_TARGET_DIR", cache().join("target"));
+    }
+    command
+}
+
+fn cache() -> PathBuf {
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| env::var_os("HOME").map(|h| Path::new(&h).join(".cache")));
+    base.unwrap_or_else(env::temp_dir).join("karez")
+}
+
+fn tools() -> PathBuf {
+    cache().join("tools")
+}
+
+fn path_with_tools() -> std::ffi::OsString {
+    let mut paths = vec![tools().join("bin")];
+    paths.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
+    env::join_paths(paths).unwrap_or_default()
+}
+
+fn run(command: &mut Command) -> Outcome {
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}")) }
+}

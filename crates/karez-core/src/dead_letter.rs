@@ -71,3 +71,19 @@ pub fn to_batch(job: &str, node: &str, now_ms: i64, bad: &[BadRecord]) -> Result
     )
     .map_err(|e| Error::internal("dead letters").caused_by(e))
 }
+
+/// A row of a batch as a bad record: its visible columns as JSON, its origin where it carries one.
+pub fn row_record(batch: &RecordBatch, row: usize, reason: impl Into<String>) -> Result<BadRecord> {
+    let origin = batch
+        .column_by_name(crate::schema::ORIGIN_COLUMN)
+        .and_then(|c| arrow::array::AsArray::as_string_opt::<i32>(c))
+        .filter(|c| arrow::array::Array::is_valid(c, row))
+        .map(|c| c.value(row).to_owned());
+    let visible = crate::schema::visible_batch(&batch.slice(row, 1))?;
+    let mut json = Vec::new();
+    let mut writer = arrow::json::LineDelimitedWriter::new(&mut json);
+    writer.write(&visible)?;
+    writer.finish()?;
+    let row = String::from_utf8_lossy(&json).trim_end().to_owned();
+    Ok(BadRecord { reason: reason.into(), origin, raw: None, row: Some(row) })
+}

@@ -1,0 +1,566 @@
+//! Runs one attempt of a job: hands out splits, carries the protocol's decisions out, listens to tasks and to the handle.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use karez_core::{BarrierKind, CheckpointId, Clock, Committer, Error, Result, Source};
+use karez_graph::JobGraph;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::checkpoints::{Done, Occasion, commit};
+use super::splits::{Assignment, Splits};
+use crate::checkpoint::protocol::End;
+use crate::checkpoint::retention::collect;
+use crate::checkpoint::{CheckpointRequest, CheckpointStorage, CompletedCheckpoint, Decision, JobShape, Manifest, Participant, Protocol, savepoint};
+use crate::handle::{JobStatus, Reply, Request, Shared};
+use crate::state::StateHandle;
+use crate::task::{Command, TaskEvent, TaskId, TaskSnapshot};
+
+/// How an attempt ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// Everything read and committed.
+    Completed,
+    /// Stopped; resumable.
+    Stopped,
+    /// Cancelled.
+    Cancelled,
+}
+
+/// The protocol and its storage; absent where a job runs without durability (`preview`).
+pub struct Durable {
+    /// The decisions.
+    pub protocol: Protocol,
+    /// Where they are kept.
+    pub storage: Arc<CheckpointStorage>,
+    /// The committers, but for those at work.
+    pub committers: HashMap<String, Box<dyn Committer>>,
+    /// Where savepoints go by default.
+    pub savepoints: PathBuf,
+    /// What the manifest is made for.
+    pub shape: JobShape,
+}
+
+/// Someone who waits for a savepoint or a stop.
+enum Waiting {
+    Savepoint(Option<PathBuf>, Reply<PathBuf>),
+    Stop(Option<Option<PathBuf>>, Reply<Option<PathBuf>>),
+}
+
+/// One attempt.
+pub struct Coordinator<'a> {
+    /// The job.
+    pub graph: &'a JobGraph,
+    /// The handle's side.
+    pub shared: &'a Shared,
+    /// Requests of the handle.
+    pub requests: &'a mut mpsc::UnboundedReceiver<Request>,
+    /// The splits of each source.
+    pub splits: Vec<Splits>,
+    /// The sources, for notifications.
+    pub sources: Vec<(String, Arc<dyn Source>)>,
+    /// The tasks, running.
+    pub tasks: JoinSet<Result<()>>,
+    /// How they are commanded.
+    pub commands: HashMap<TaskId, mpsc::UnboundedSender<Command>>,
+    /// What they say.
+    pub events: mpsc::UnboundedReceiver<TaskEvent>,
+    /// Their snapshots on the way to the storage.
+    pub writers: HashMap<TaskId, mpsc::UnboundedSender<(Occasion, CheckpointId, Box<TaskSnapshot>)>>,
+    /// Where background work reports.
+    pub done: mpsc::UnboundedSender<Done>,
+    /// Its reports.
+    pub reports: mpsc::UnboundedReceiver<Done>,
+    /// Background work that must be over before the next attempt.
+    pub background: JoinSet<()>,
+    /// The checkpoints.
+    pub durable: Option<Durable>,
+    /// Processing time.
+    pub clock: Arc<dyn Clock>,
+    state: State,
+}
+
+#[derive(Default)]
+struct State {
+    ended: HashSet<TaskId>,
+    ended_enumerators: HashSet<String>,
+    waiting: BTreeMap<CheckpointRequest, Waiting>,
+    /// Replies to a savepoint that is being copied; retention waits for it.
+    exporting: VecDeque<Waiting>,
+    newest: Option<CompletedCheckpoint>,
+    stopping_without_checkpoints: bool,
+    outcome: Option<Result<AttemptEnd>>,
+}
+
+impl<'a> Coordinator<'a> {
+    /// Puts the parts together.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        graph: &'a JobGraph,
+        shared: &'a Shared,
+        requests: &'a mut mpsc::UnboundedReceiver<Request>,
+        splits: Vec<Splits>,
+        events: mpsc::UnboundedReceiver<TaskEvent>,
+        durable: Option<Durable>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (done, reports) = mpsc::unbounded_channel();
+        let sources = graph.vertices.iter().filter_map(|v| v.source.as_ref()).map(|s| (s.name.clone(), Arc::clone(&s.source))).collect();
+        Self {
+            graph,
+            shared,
+            requests,
+            splits,
+            sources,
+            tasks: JoinSet::new(),
+            commands: HashMap::new(),
+            events,
+            writers: HashMap::new(),
+            done,
+            reports,
+            background: JoinSet::new(),
+            durable,
+            clock,
+            state: State::default(),
+        }
+    }
+
+    /// Rows that sinks refused when recovery committed: letters of the first epoch.
+    pub fn recovered_letters(&self, letters: Vec<(String, Vec<karez_core::BadRecord>)>) -> Result<()> {
+        letters.into_iter().try_for_each(|(sink, rows)| self.letters(&sink, rows))
+    }
+
+    /// Runs until the job ends, fails or is cancelled; then no task and no commit of it is at work any more.
+    pub async fn run(mut self) -> Result<AttemptEnd> {
+        let cancel = self.shared.cancel.clone();
+        let outcome = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Ok(AttemptEnd::Cancelled),
+            outcome = self.coordinate() => outcome,
+        };
+        if matches!(outcome, Ok(AttemptEnd::Completed | AttemptEnd::Stopped)) {
+            self.tell_all(|| Command::Finish);
+            while let Some(joined) = self.tasks.join_next().await {
+                joined.map_err(|e| Error::internal(e.to_string()))??;
+            }
+        }
+        self.tasks.shutdown().await;
+        self.writers.clear();
+        // A commit under way is let through: recovery would have to repeat it.
+        while self.background.join_next().await.is_some() {}
+        let gone = || Error::user(format!("job `{}` is no longer running", self.shared.id));
+        for (_, waiting) in std::mem::take(&mut self.state.waiting) {
+            waiting.fail(gone());
+        }
+        outcome
+    }
+
+    async fn coordinate(&mut self) -> Result<AttemptEnd> {
+        let restored: Vec<_> = self.splits.iter().filter_map(|s| Some((s.vertex, s.restored_watermark?))).collect();
+        for (vertex, watermark) in restored {
+            self.tell_vertex(vertex, || Command::RestoreWatermark(watermark));
+        }
+        loop {
+            if let Some(outcome) = self.state.outcome.take() {
+                return outcome;
+            }
+            let wake = self.wake_at();
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => self.event(event).await?,
+                Some(report) = self.reports.recv() => self.report(report).await?,
+                Some(joined) = self.tasks.join_next() => match joined {
+                    Ok(Ok(())) => {}
+                    Ok(Err(e)) => return Err(e),
+                    Err(e) if e.is_panic() => return Err(Error::internal(format!("a task panicked: {}", panic_text(e.into_panic())))),
+                    Err(_) => return Err(Error::internal("a task was aborted")),
+                },
+                Some(request) = self.requests.recv() => self.request(request).await?,
+                () = tokio::time::sleep_until(wake) => self.tick().await?,
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let discovery = self.splits.iter().filter_map(Splits::discovery_due).min();
+        let protocol = self.durable.as_ref().and_then(|d| d.protocol.next_deadline_ms()).map(|ms| {
+            let wait = u64::try_from(ms.saturating_sub(self.clock.now_ms())).unwrap_or(0);
+            // An injected clock moves without waking anybody.
+            now + Duration::from_millis(wait.min(100))
+        });
+        discovery.into_iter().chain(protocol).min().unwrap_or(now + Duration::from_secs(3600))
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        for at in 0..self.splits.len() {
+            if self.splits[at].discovery_due().is_some_and(|t| t <= Instant::now()) {
+                let assignments = self.splits[at].discover().await?;
+                self.assign(self.splits[at].vertex, assignments);
+            }
+        }
+        let now_ms = self.clock.now_ms();
+        let decisions = self.durable.as_mut().map(|d| d.protocol.tick(now_ms)).unwrap_or_default();
+        self.apply(decisions).await
+    }
+
+    async fn event(&mut self, event: TaskEvent) -> Result<()> {
+        match event {
+            TaskEvent::SplitRequest(task) => {
+                if let Some(splits) = self.splits.iter_mut().find(|s| s.vertex == task.vertex) {
+                    let assignments = splits.requested(task.subtask);
+                    self.assign(task.vertex, assignments);
+                }
+            }
+            TaskEvent::SplitFinished(task, split) => {
+                if let Some(splits) = self.splits.iter_mut().find(|s| s.vertex == task.vertex) {
+                    splits.finished(&split);
+                }
+            }
+            TaskEvent::Snapshot(task, checkpoint, snapshot) => self.write(task, Occasion::Barrier, checkpoint, snapshot),
+            TaskEvent::Ended(task, checkpoint, snapshot) => {
+                if self.durable.is_some() {
+                    self.write(task, Occasion::End, checkpoint, snapshot);
+                } else {
+                    self.state.ended.insert(task);
+                    if self.state.ended.len() == self.commands.len() {
+                        let end = if self.state.stopping_without_checkpoints { AttemptEnd::Stopped } else { AttemptEnd::Completed };
+                        self.state.outcome = Some(Ok(end));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, task: TaskId, occasion: Occasion, checkpoint: CheckpointId, snapshot: Box<TaskSnapshot>) {
+        if let Some(writer) = self.writers.get(&task) {
+            // The writer ends only with this coordinator.
+            let _ = writer.send((occasion, checkpoint, snapshot));
+        }
+    }
+
+    async fn report(&mut self, report: Done) -> Result<()> {
+        let now_ms = self.clock.now_ms();
+        let Some(durable) = &mut self.durable else { return Ok(()) };
+        let mut decisions = Vec::new();
+        match report {
+            Done::Acked(_, checkpoint, acks) => {
+                for (who, ack) in acks {
+                    decisions.extend(match ack {
+                        Ok(ack) => durable.protocol.ack(&who, checkpoint, ack),
+                        Err((e, prepared)) => durable.protocol.decline(&who, checkpoint, &e.to_string(), prepared, now_ms),
+                    });
+                }
+            }
+            Done::Ended(task, acks) => {
+                for (who, ack) in acks {
+                    // There is no later snapshot that could make up for it.
+                    let ack = ack.map_err(|(e, _)| e.at(who.node()))?;
+                    decisions.extend(durable.protocol.task_ended(&who, ack, now_ms));
+                }
+                self.state.ended.insert(task);
+                decisions.extend(self.end_enumerator(task.vertex)?);
+            }
+            Done::Manifest(id, Ok(completed)) => {
+                self.state.newest = Some(completed.clone());
+                debug_assert_eq!(completed.manifest().checkpoint, id);
+                decisions = durable.protocol.manifest_written(&completed, now_ms);
+            }
+            Done::Manifest(id, Err(e)) => {
+                // Fenced by a newer process: this one must stop.
+                durable.storage.check_not_fenced()?;
+                decisions = durable.protocol.manifest_failed(id, &e, now_ms);
+            }
+            Done::Committed(sink, committer, outcome) => {
+                durable.committers.insert(sink.clone(), committer);
+                decisions = match outcome {
+                    Ok(outcomes) => durable.protocol.committed(&sink, outcomes, now_ms),
+                    Err(e) => durable.protocol.commit_failed(&sink, e, now_ms),
+                };
+            }
+            Done::Exported(result) => {
+                if let Some(waiting) = self.state.exporting.pop_front() {
+                    waiting.answer(result.map(PathBuf::from));
+                }
+            }
+        }
+        self.apply(decisions).await
+    }
+
+    /// When all subtasks of a source have ended, so has its enumerator.
+    fn end_enumerator(&mut self, vertex: usize) -> Result<Vec<Decision>> {
+        let all = (0..self.graph.vertices[vertex].parallelism).all(|subtask| self.state.ended.contains(&TaskId { vertex, subtask }));
+        let (Some(splits), Some(durable), true) = (self.splits.iter().find(|s| s.vertex == vertex), &mut self.durable, all) else {
+            return Ok(Vec::new());
+        };
+        self.state.ended_enumerators.insert(splits.node.clone());
+        Ok(durable.protocol.task_ended(&Participant::enumerator(&splits.node), splits.acknowledge()?, self.clock.now_ms()))
+    }
+
+    async fn request(&mut self, request: Request) -> Result<()> {
+        match request {
+            Request::Pause(reply) => {
+                self.tell_sources(|| Command::Pause);
+                self.shared.status.send_replace(JobStatus::Paused);
+                let _ = reply.send(Ok(()));
+            }
+            Request::Resume(reply) => {
+                self.tell_sources(|| Command::Resume);
+                self.shared.status.send_replace(JobStatus::Running);
+                let _ = reply.send(Ok(()));
+            }
+            Request::Drain(reply) => {
+                self.drain();
+                let _ = reply.send(Ok(()));
+            }
+            Request::Savepoint(folder, reply) => self.checkpoint(BarrierKind::Savepoint, Waiting::Savepoint(folder, reply)).await?,
+            Request::Stop(savepoint, reply) => {
+                let kind = if savepoint.is_some() { BarrierKind::StopWithSavepoint } else { BarrierKind::Stop };
+                self.checkpoint(kind, Waiting::Stop(savepoint, reply)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        for splits in &mut self.splits {
+            splits.drain();
+        }
+        self.tell_sources(|| Command::Drain);
+    }
+
+    async fn checkpoint(&mut self, kind: BarrierKind, waiting: Waiting) -> Result<()> {
+        let Some(durable) = &mut self.durable else {
+            if matches!(waiting, Waiting::Stop(None, _)) {
+                waiting.answer(Ok(PathBuf::new()));
+                self.state.outcome = Some(Ok(AttemptEnd::Stopped));
+            } else {
+                waiting.fail(Error::user("this job runs without a state directory, so there is nothing to save"));
+            }
+            return Ok(());
+        };
+        let (request, decisions) = durable.protocol.request(kind, self.clock.now_ms());
+        self.state.waiting.insert(request, waiting);
+        self.apply(decisions).await
+    }
+
+    async fn apply(&mut self, decisions: Vec<Decision>) -> Result<()> {
+        let mut queue = VecDeque::from(decisions);
+        while let Some(decision) = queue.pop_front() {
+            let now_ms = self.clock.now_ms();
+            let Some(durable) = &mut self.durable else { return Ok(()) };
+            match decision {
+                Decision::Trigger { barrier, .. } => {
+                    let id = barrier.checkpoint;
+                    if let Err(e) = durable.storage.run_blocking(move |s| s.begin_attempt(id)).await {
+                        queue.extend(durable.protocol.failed(id, &e.to_string(), now_ms));
+                        continue;
+                    }
+                    for splits in self.splits.iter().filter(|s| !self.state.ended_enumerators.contains(&s.node)) {
+                        queue.extend(durable.protocol.ack(&Participant::enumerator(&splits.node), id, splits.acknowledge()?));
+                    }
+                    self.tell_sources(|| Command::Trigger(barrier));
+                }
+                Decision::WriteManifest(parts) => {
+                    let id = parts.checkpoint;
+                    let (storage, done) = (Arc::clone(&durable.storage), self.done.clone());
+                    let manifest: Manifest = parts.assemble(&durable.shape, &self.shared.run, storage.generation(), now_ms)?;
+                    self.background.spawn(async move {
+                        let written = storage.run_blocking(move |s| s.write_manifest(manifest)).await;
+                        let _ = done.send(Done::Manifest(id, written));
+                    });
+                }
+                Decision::NotifyCompleted(id) => self.notify(id),
+                Decision::Commit { permit, committables } => {
+                    let permit = Arc::new(permit);
+                    for (sink, committables) in committables {
+                        let committer =
+                            durable.committers.remove(&sink).ok_or_else(|| Error::internal("a sink with committables and no committer").at(&sink))?;
+                        self.background.spawn(commit(sink, committer, Arc::clone(&permit), committables, self.done.clone()));
+                    }
+                }
+                Decision::CommitDelayed { sink, errors } => {
+                    self.shared.metrics.node(&sink).retried.add(errors.len() as u64);
+                    for error in errors {
+                        tracing::warn!(job_id = %self.shared.id, node = %sink, error = %error, "a commit has to be tried again");
+                    }
+                }
+                Decision::DeadLetters { sink, rows, .. } => self.letters(&sink, rows)?,
+                Decision::Completed { id, request, duration_ms, .. } => {
+                    self.completed(id, duration_ms);
+                    if let Some(waiting) = request.and_then(|r| self.state.waiting.remove(&r)) {
+                        self.answer(waiting);
+                    }
+                }
+                Decision::DeleteOld(keep) => {
+                    if self.state.exporting.is_empty() {
+                        let storage = Arc::clone(&durable.storage);
+                        self.background.spawn(async move {
+                            let collected = storage.run_blocking(move |s| Ok(collect(s, &keep))).await;
+                            if let Err(e) = collected {
+                                tracing::warn!(error = %e, "old checkpoints could not be deleted");
+                            }
+                        });
+                    }
+                }
+                Decision::Abort { id, reason } => {
+                    self.shared.metrics.checkpoints(|c| {
+                        c.failed += 1;
+                        c.last_failure = Some(reason.clone());
+                    });
+                    tracing::warn!(job_id = %self.shared.id, job_name = %self.shared.name, event = "CHECKPOINT_FAILED", checkpoint = id.0, "checkpoint failed: {reason}");
+                }
+                Decision::RequestFailed { request, reason } => {
+                    if let Some(waiting) = self.state.waiting.remove(&request) {
+                        waiting.fail(Error::external(reason));
+                    }
+                }
+                Decision::Ended(end) => {
+                    // What was asked for in the meantime is answered by the end.
+                    let end = match end {
+                        End::Finished => AttemptEnd::Completed,
+                        End::Stopped => AttemptEnd::Stopped,
+                    };
+                    self.settle_exports().await;
+                    self.state.outcome = Some(Ok(end));
+                }
+                Decision::FailJob(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// A savepoint that a stop waits for must be whole before the job is gone.
+    async fn settle_exports(&mut self) {
+        while !self.state.exporting.is_empty() {
+            match self.reports.recv().await {
+                Some(Done::Exported(result)) => {
+                    if let Some(waiting) = self.state.exporting.pop_front() {
+                        waiting.answer(result.map(PathBuf::from));
+                    }
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn completed(&self, id: CheckpointId, duration_ms: i64) {
+        let bytes = self.state.newest.as_ref().map_or(0, |c| new_bytes(c.manifest()));
+        self.shared.metrics.checkpoints(|c| {
+            c.completed += 1;
+            c.last_id = Some(id.0);
+            c.last_duration_ms = u64::try_from(duration_ms).unwrap_or(0);
+            c.last_bytes = bytes;
+            c.total_bytes += bytes;
+            c.last_failure = None;
+        });
+        tracing::debug!(job_id = %self.shared.id, job_name = %self.shared.name, event = "CHECKPOINT_COMPLETED", checkpoint = id.0, duration_ms, bytes, "checkpoint completed");
+    }
+
+    fn answer(&mut self, waiting: Waiting) {
+        let folder = match &waiting {
+            Waiting::Savepoint(folder, _) | Waiting::Stop(Some(folder), _) => folder.clone(),
+            Waiting::Stop(None, _) => return waiting.answer(Ok(PathBuf::new())),
+        };
+        let (Some(durable), Some(newest)) = (&self.durable, self.state.newest.clone()) else {
+            return waiting.fail(Error::internal("a savepoint without a checkpoint"));
+        };
+        let folder = folder.unwrap_or_else(|| durable.savepoints.clone()).display().to_string();
+        let (storage, done) = (Arc::clone(&durable.storage), self.done.clone());
+        self.state.exporting.push_back(waiting);
+        self.background.spawn(async move {
+            let exported = storage.run_blocking(move |s| savepoint::export(s, &newest, &folder)).await;
+            let _ = done.send(Done::Exported(exported));
+        });
+    }
+
+    fn notify(&mut self, id: CheckpointId) {
+        let Some(newest) = self.state.newest.clone() else { return };
+        let sources = self.sources.clone();
+        self.background.spawn(async move {
+            for (name, source) in sources {
+                let Some(part) = newest.manifest().sources.get(&name) else { continue };
+                let splits: Vec<_> = part.open.iter().map(|s| s.split.clone()).collect();
+                if let Err(e) = source.notify_committed(karez_core::Epoch(id.0), &splits).await {
+                    tracing::warn!(node = %name, error = %e, "the positions of a checkpoint could not be shown to the outside");
+                }
+            }
+        });
+    }
+
+    fn letters(&self, sink: &str, rows: Vec<karez_core::BadRecord>) -> Result<()> {
+        let vertex = self.graph.vertices.iter().position(|v| v.sink.as_ref().is_some_and(|s| s.name == sink));
+        let task = vertex.map(|vertex| TaskId { vertex, subtask: 0 });
+        let sent = task.filter(|t| !self.state.ended.contains(t)).and_then(|t| self.commands.get(&t)).map(|c| c.send(Command::Letters(rows.clone())));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            // There is no next epoch that could carry them.
+            _ => {
+                let first = rows.first().map_or("", |r| r.reason.as_str());
+                Err(Error::external(format!(
+                    "{} rows were refused by the last commit, when the dead-letter output had ended already: {first}",
+                    rows.len()
+                ))
+                .at(sink))
+            }
+        }
+    }
+
+    fn assign(&self, vertex: usize, assignments: Vec<Assignment>) {
+        for (subtask, command) in assignments {
+            self.tell(TaskId { vertex, subtask }, command);
+        }
+    }
+
+    fn tell(&self, task: TaskId, command: Command) {
+        if let Some(sender) = self.commands.get(&task) {
+            // A task that is gone has failed, which its result says.
+            let _ = sender.send(command);
+        }
+    }
+
+    fn tell_vertex(&self, vertex: usize, command: impl Fn() -> Command) {
+        (0..self.graph.vertices[vertex].parallelism).for_each(|subtask| self.tell(TaskId { vertex, subtask }, command()));
+    }
+
+    fn tell_sources(&self, command: impl Fn() -> Command) {
+        self.splits.iter().for_each(|s| self.tell_vertex(s.vertex, &command));
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        self.commands.keys().for_each(|&task| self.tell(task, command()));
+    }
+}
+
+impl Waiting {
+    fn answer(self, path: Result<PathBuf>) {
+        // Whoever asked may be gone.
+        match self {
+            Self::Savepoint(_, reply) => drop(reply.send(path)),
+            Self::Stop(None, reply) => drop(reply.send(path.map(|_| None))),
+            Self::Stop(Some(_), reply) => drop(reply.send(path.map(Some))),
+        }
+    }
+
+    fn fail(self, e: Error) {
+        self.answer(Err(e));
+    }
+}
+
+/// The bytes of the state files that a checkpoint wrote itself, as far as its handles say.
+fn new_bytes(manifest: &Manifest) -> u64 {
+    let states = manifest.operators.values().flat_map(|o| &o.subtasks);
+    let handles = states.filter_map(|s| StateHandle::from_subtask_state(s).ok().flatten());
+    handles.flat_map(|h| h.tables.into_values()).flat_map(|t| t.files).filter(|f| f.checkpoint == manifest.checkpoint.0).map(|f| f.bytes).sum()
+}
+
+fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

@@ -1,0 +1,147 @@
+//! Hands the splits of one source to its subtasks. Lives in the coordinator, beside the source's enumerator.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use karez_core::source::SplitAssignment;
+use karez_core::{Error, Result, Split, SplitEnumerator, Watermark};
+use karez_graph::PlannedSource;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::checkpoint::manifest::SourceManifest;
+use crate::checkpoint::{Ack, SplitState};
+use crate::task::Command;
+
+/// Splits of one source.
+pub struct Splits {
+    /// The source's name.
+    pub node: String,
+    /// The vertex it heads.
+    pub vertex: usize,
+    enumerator: Box<dyn SplitEnumerator>,
+    one_at_a_time: bool,
+    parallelism: usize,
+    /// Found (or restored), not handed out.
+    pending: VecDeque<SplitState>,
+    /// Subtasks that asked for a split and have none.
+    waiting: VecDeque<usize>,
+    /// Subtasks that have been told that there will be no more.
+    told: Vec<bool>,
+    done: bool,
+    next_discovery: Instant,
+    /// Where event time stood at the restored checkpoint.
+    pub restored_watermark: Option<Watermark>,
+}
+
+/// A command for a subtask of the source.
+pub type Assignment = (usize, Command);
+
+impl Splits {
+    /// With the enumerator as the restored checkpoint left it.
+    pub async fn open(planned: &Arc<PlannedSource>, vertex: usize, parallelism: usize, restored: Option<&SourceManifest>) -> Result<Self> {
+        let state = restored.map(|r| r.enumerator.clone()).filter(|s| *s != Value::Null);
+        let mut enumerator = planned.source.enumerator(state).await.map_err(|e| e.at(&planned.name))?;
+        let mut pending = VecDeque::new();
+        if let Some(restored) = restored {
+            for split in &restored.finished {
+                enumerator.finished(split);
+            }
+            pending.extend(restored.open.iter().cloned());
+            pending.extend(restored.unassigned.iter().cloned().map(|split| SplitState { split, watermark_ms: None }));
+        }
+        Ok(Self {
+            node: planned.name.clone(),
+            vertex,
+            enumerator,
+            one_at_a_time: planned.source.assignment() == SplitAssignment::OneAtATime,
+            parallelism,
+            pending,
+            waiting: VecDeque::new(),
+            told: vec![false; parallelism],
+            done: restored.is_some_and(|r| r.discovery_done),
+            next_discovery: Instant::now(),
+            restored_watermark: restored.and_then(|r| r.watermark_ms).map(Watermark),
+        })
+    }
+
+    /// When [`Self::discover`] wants to be called.
+    #[must_use]
+    pub fn discovery_due(&self) -> Option<Instant> {
+        (!self.done).then_some(self.next_discovery)
+    }
+
+    /// Looks for new splits, if it is time.
+    pub async fn discover(&mut self) -> Result<Vec<Assignment>> {
+        if self.discovery_due().is_some_and(|t| t <= Instant::now()) {
+            match self.enumerator.discover().await {
+                Ok(found) => {
+                    self.done = found.done;
+                    self.pending.extend(found.splits.into_iter().map(|split| SplitState { split, watermark_ms: None }));
+                }
+                Err(e) if e.is_retryable() => tracing::warn!(node = %self.node, error = %e, "splits could not be listed, trying again"),
+                Err(e) => return Err(e.at(&self.node)),
+            }
+            self.next_discovery = Instant::now() + Duration::from_millis(self.enumerator.interval_ms());
+        }
+        Ok(self.hand_out())
+    }
+
+    /// A subtask wants a split.
+    pub fn requested(&mut self, subtask: usize) -> Vec<Assignment> {
+        if !self.waiting.contains(&subtask) {
+            self.waiting.push_back(subtask);
+        }
+        self.hand_out()
+    }
+
+    /// The input ends here: nothing is handed out or looked for any more.
+    pub fn drain(&mut self) {
+        self.pending.clear();
+        self.done = true;
+    }
+
+    /// A subtask has read a split to its end.
+    pub fn finished(&mut self, split: &Split) {
+        self.enumerator.finished(split);
+    }
+
+    fn hand_out(&mut self) -> Vec<Assignment> {
+        let mut out = Vec::new();
+        if self.one_at_a_time {
+            while let (false, Some(subtask)) = (self.pending.is_empty(), self.waiting.pop_front()) {
+                out.extend(self.pending.pop_front().map(|s| (subtask, Command::Assign(vec![s]))));
+            }
+        } else {
+            let mut by_subtask = vec![Vec::new(); self.parallelism];
+            for split in self.pending.drain(..) {
+                by_subtask[place(&split.split.id, self.parallelism)].push(split);
+            }
+            // An empty assignment says: there is nothing for you now, count as idle.
+            out.extend(by_subtask.into_iter().enumerate().map(|(s, splits)| (s, Command::Assign(splits))));
+        }
+        if self.done && self.pending.is_empty() {
+            for subtask in 0..self.parallelism {
+                let wants = !self.one_at_a_time || self.waiting.contains(&subtask);
+                if wants && !std::mem::replace(&mut self.told[subtask], true) {
+                    out.push((subtask, Command::NoMoreSplits));
+                }
+            }
+            self.waiting.clear();
+        }
+        out
+    }
+
+    /// The enumerator's part of a checkpoint, taken when it is triggered: a split handed out later belongs to the next one.
+    pub fn acknowledge(&self) -> Result<Ack> {
+        let state = self.enumerator.snapshot().map_err(|e: Error| e.at(&self.node))?;
+        Ok(Ack::Enumerator { state, unassigned: self.pending.iter().map(|s| s.split.clone()).collect(), done: self.done })
+    }
+}
+
+/// The subtask that a split falls to: the same wherever and whenever it is found.
+fn place(id: &str, parallelism: usize) -> usize {
+    let hash = xxhash_rust::xxh3::xxh3_64(id.as_bytes());
+    usize::try_from(hash % parallelism as u64).unwrap_or(0)
+}

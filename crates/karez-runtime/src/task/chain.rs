@@ -1,0 +1,356 @@
+//! A chain of operators as a synchronous machine: items go in at the head, rows come out at the tail and at side outputs.
+//!
+//! Between two operators lies an inbox that holds what one step emitted. An operator is stepped only while there is room behind it
+//! (decision 2), the last one that can move first, so no more than one step's rows wait in any inbox:
+//!
+//! ```text
+//! push ─► [inbox 0] op 0 ─► [inbox 1] op 1 ─► … ─► tail: gates, or the sink's inbox
+//!                     └► side gates (late, routes, errors)
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::record_batch::RecordBatch;
+use karez_core::metrics::NodeMetrics;
+use karez_core::schema::batch_bytes;
+use karez_core::state::Snapshot;
+use karez_core::{BadRecord, Barrier, Clock, Element, Error, Operator, Output, Progress, Result, Watermark};
+
+use super::reject::Rejects;
+use crate::exchange::OutputGate;
+
+/// How long a chain works before it lets others, and a cancel, have a turn.
+const RUN_SLICE: Duration = Duration::from_millis(10);
+
+/// What goes through a chain.
+#[derive(Debug)]
+pub enum Item {
+    /// Rows of an input of the first operator.
+    Batch(usize, RecordBatch),
+    /// The watermark has risen.
+    Watermark(Watermark),
+    /// Nothing at present.
+    Idle,
+    /// A checkpoint.
+    Barrier(Barrier),
+    /// The input has ended.
+    End,
+}
+
+/// Snapshots of the operators of a chain at one barrier, by node name.
+pub type ChainSnapshot = Vec<(String, Snapshot)>;
+
+/// Where the outputs of one node go.
+#[derive(Default)]
+pub struct NodeGates {
+    /// By output port; of the last node also port 0. Several gates of one port all get its rows.
+    pub ports: Vec<(usize, OutputGate)>,
+    /// Dead letters and where they go.
+    pub errors: Vec<OutputGate>,
+}
+
+impl NodeGates {
+    fn all(&mut self) -> impl Iterator<Item = &mut OutputGate> {
+        self.ports.iter_mut().map(|(_, g)| g).chain(&mut self.errors)
+    }
+
+    /// Whether something waits for room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.ports.iter().any(|(_, g)| g.is_full()) || self.errors.iter().any(OutputGate::is_full)
+    }
+
+    /// Sends what waits for room. Cancel-safe.
+    pub async fn drain(&mut self) {
+        for gate in self.all() {
+            gate.drain().await;
+        }
+    }
+
+    /// Whether rows wait for more rows.
+    #[must_use]
+    pub fn is_coalescing(&self) -> bool {
+        self.ports.iter().any(|(_, g)| g.is_coalescing()) || self.errors.iter().any(OutputGate::is_coalescing)
+    }
+
+    /// Sends what waits for more rows.
+    pub fn flush(&mut self) -> Result<()> {
+        self.all().try_for_each(OutputGate::flush)
+    }
+
+    /// Puts a control element behind the rows.
+    pub fn send_control(&mut self, element: &Element) -> Result<()> {
+        self.all().try_for_each(|g| g.send_control(element.clone()))
+    }
+}
+
+/// An operator in its chain.
+pub struct Slot {
+    /// The node's name.
+    pub name: String,
+    /// The operator.
+    pub operator: Box<dyn Operator>,
+    /// Its counters.
+    pub metrics: Arc<NodeMetrics>,
+    /// Its side outputs; of the last operator all outputs, unless a sink follows.
+    pub gates: NodeGates,
+    /// What is done with bad records.
+    pub rejects: Rejects,
+}
+
+struct Station {
+    slot: Slot,
+    inbox: VecDeque<Item>,
+    /// The item whose work is not through.
+    pending: Option<Item>,
+}
+
+/// The operators of one subtask.
+pub struct Chain {
+    stations: Vec<Station>,
+    /// What left the last operator on its main output, for the sink (or, in a chain without operators, what came in).
+    tail: VecDeque<Item>,
+    /// Whether a sink follows; without one the last operator's gates take everything.
+    has_sink: bool,
+    snapshots: ChainSnapshot,
+    clock: Arc<dyn Clock>,
+}
+
+struct ChainOutput<'a> {
+    /// The next inbox; `None` where the gates are the end.
+    next: Option<&'a mut VecDeque<Item>>,
+    gates: &'a mut NodeGates,
+    rejects: &'a mut Rejects,
+    metrics: &'a NodeMetrics,
+    now_ms: i64,
+    failed: Option<Error>,
+}
+
+impl Output for ChainOutput<'_> {
+    fn emit(&mut self, port: usize, batch: RecordBatch) {
+        let rows = batch.num_rows();
+        if rows == 0 || self.failed.is_some() {
+            return;
+        }
+        self.metrics.records_out.add(rows as u64);
+        self.metrics.bytes_out.add(batch_bytes(&batch) as u64);
+        for (p, gate) in &mut self.gates.ports {
+            if *p == port {
+                if let Err(e) = gate.send(batch.clone()) {
+                    self.failed = Some(e);
+                }
+            }
+        }
+        if port == 0 {
+            if let Some(next) = &mut self.next {
+                next.push_back(Item::Batch(0, batch));
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.next.as_ref().is_some_and(|n| !n.is_empty()) || self.gates.is_full()
+    }
+
+    fn reject(&mut self, bad: BadRecord) -> Result<()> {
+        self.rejects.take(vec![bad], self.now_ms, self.metrics, &mut self.gates.errors)
+    }
+}
+
+impl Chain {
+    /// A chain of these operators, in order.
+    #[must_use]
+    pub fn new(slots: Vec<Slot>, has_sink: bool, clock: Arc<dyn Clock>) -> Self {
+        let stations = slots.into_iter().map(|slot| Station { slot, inbox: VecDeque::new(), pending: None }).collect();
+        Self { stations, tail: VecDeque::new(), has_sink, snapshots: Vec::new(), clock }
+    }
+
+    /// Puts an item in at the head.
+    pub fn push(&mut self, item: Item) {
+        match self.stations.first_mut() {
+            Some(first) => first.inbox.push_back(item),
+            None => self.tail.push_back(item),
+        }
+    }
+
+    /// Steps operators until nothing can move: all work is done, or gates are full, or the tail wants to be taken. Answers whether it only paused,
+    /// after [`RUN_SLICE`], so that a cancel is heard in the middle of long work.
+    pub fn run(&mut self) -> Result<bool> {
+        let started = Instant::now();
+        while let Some(at) = self.movable() {
+            self.step(at).map_err(|e| e.at(&self.stations[at].slot.name))?;
+            if self.stations[at].pending.is_some() && started.elapsed() > RUN_SLICE {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Bytes of memory that operators hold, by node.
+    pub fn memory(&self) -> impl Iterator<Item = (&str, usize, &NodeMetrics)> {
+        self.stations.iter().map(|s| (s.slot.name.as_str(), s.slot.operator.memory_bytes(), s.slot.metrics.as_ref()))
+    }
+
+    /// The last operator that has work and room.
+    fn movable(&self) -> Option<usize> {
+        let last = self.stations.len().checked_sub(1)?;
+        (0..=last).rev().find(|&i| {
+            let s = &self.stations[i];
+            (s.pending.is_some() || !s.inbox.is_empty()) && !s.slot.gates.is_full() && self.room_behind(i)
+        })
+    }
+
+    fn room_behind(&self, i: usize) -> bool {
+        match self.stations.get(i + 1) {
+            Some(next) => next.inbox.is_empty(),
+            None => !self.has_sink || self.tail.is_empty(),
+        }
+    }
+
+    fn step(&mut self, at: usize) -> Result<()> {
+        let now_ms = self.clock.now_ms();
+        let (head, rest) = self.stations.split_at_mut(at + 1);
+        let Some(station) = head.last_mut() else { return Ok(()) };
+        let next = match rest.first_mut() {
+            Some(next) => Some(&mut next.inbox),
+            None if self.has_sink => Some(&mut self.tail),
+            None => None,
+        };
+        let Station { slot, inbox, pending } = station;
+        let Slot { name, operator, metrics, gates, rejects } = slot;
+        let started = Instant::now();
+        let mut out = ChainOutput { next, gates, rejects, metrics, now_ms, failed: None };
+        let (progress, item) = match pending.take() {
+            Some(item) => (operator.resume(&mut out)?, item),
+            None => {
+                let Some(item) = inbox.pop_front() else { return Ok(()) };
+                match item {
+                    Item::Batch(input, batch) => {
+                        metrics.records_in.add(batch.num_rows() as u64);
+                        metrics.batches_in.add(1);
+                        metrics.bytes_in.add(batch_bytes(&batch) as u64);
+                        (
+                            operator.process(input, batch, &mut out)?,
+                            Item::Batch(input, RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()))),
+                        )
+                    }
+                    Item::Watermark(w) => {
+                        metrics.watermark_ms.set(w.0);
+                        (operator.on_watermark(w, &mut out)?, item)
+                    }
+                    Item::Barrier(_) => {
+                        let mut snapshot = Snapshot::default();
+                        operator.snapshot(&mut snapshot)?;
+                        self.snapshots.push((name.clone(), snapshot));
+                        (Progress::Done, item)
+                    }
+                    Item::End => (operator.on_end(&mut out)?, item),
+                    Item::Idle => (Progress::Done, item),
+                }
+            }
+        };
+        let ChainOutput { next, gates, failed, .. } = out;
+        metrics.busy_ns.add(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        if progress == Progress::More {
+            *pending = Some(item);
+            return Ok(());
+        }
+        let Some(element) = control(&item) else { return Ok(()) };
+        gates.send_control(&element)?;
+        if let Some(next) = next {
+            next.push_back(item);
+        }
+        Ok(())
+    }
+
+    /// The earliest timer of the operators, milliseconds of processing time.
+    #[must_use]
+    pub fn next_timer_ms(&self) -> Option<i64> {
+        self.stations.iter().filter_map(|s| s.slot.operator.next_timer_ms()).min()
+    }
+
+    /// Calls the operators whose timer is due. Only while the chain is at rest; run it afterwards.
+    pub fn fire_timers(&mut self) -> Result<()> {
+        let now_ms = self.clock.now_ms();
+        for at in 0..self.stations.len() {
+            let (head, rest) = self.stations.split_at_mut(at + 1);
+            let Some(station) = head.last_mut() else { continue };
+            if station.slot.operator.next_timer_ms().is_none_or(|t| t > now_ms) || station.pending.is_some() {
+                continue;
+            }
+            let next = match rest.first_mut() {
+                Some(next) => Some(&mut next.inbox),
+                None if self.has_sink => Some(&mut self.tail),
+                None => None,
+            };
+            let Slot { name, operator, metrics, gates, rejects } = &mut station.slot;
+            let mut out = ChainOutput { next, gates, rejects, metrics, now_ms, failed: None };
+            let progress = operator.on_timer(now_ms, &mut out).map_err(|e| e.at(name.as_str()))?;
+            if let Some(e) = out.failed {
+                return Err(e.at(name.as_str()));
+            }
+            if progress == Progress::More {
+                // A batch item has no control element behind it, so nothing is forwarded when the work is through.
+                station.pending = Some(Item::Batch(0, RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()))));
+            }
+        }
+        Ok(())
+    }
+
+    /// What left the last operator for the sink.
+    pub fn take_tail(&mut self) -> Option<Item> {
+        self.tail.pop_front()
+    }
+
+    /// Snapshots taken since the last call.
+    pub fn take_snapshots(&mut self) -> ChainSnapshot {
+        std::mem::take(&mut self.snapshots)
+    }
+
+    /// Whether nothing waits anywhere in the chain.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.tail.is_empty() && self.stations.iter().all(|s| s.inbox.is_empty() && s.pending.is_none() && !s.slot.gates.is_full())
+    }
+
+    /// Waits for room in front of full gates. Cancel-safe.
+    pub async fn drain(&mut self) {
+        for station in &mut self.stations {
+            station.slot.gates.drain().await;
+        }
+    }
+
+    /// Whether rows wait for more rows in a gate.
+    #[must_use]
+    pub fn is_coalescing(&self) -> bool {
+        self.stations.iter().any(|s| s.slot.gates.is_coalescing())
+    }
+
+    /// Sends what waits for more rows.
+    pub fn flush(&mut self) -> Result<()> {
+        self.stations.iter_mut().try_for_each(|s| s.slot.gates.flush())
+    }
+
+    /// The counters of the operator at the head.
+    #[must_use]
+    pub fn head_metrics(&self) -> Option<&Arc<NodeMetrics>> {
+        self.stations.first().map(|s| &s.slot.metrics)
+    }
+}
+
+/// The control element that an item stands for; none for rows.
+#[must_use]
+pub fn control(item: &Item) -> Option<Element> {
+    match item {
+        Item::Batch(..) => None,
+        Item::Watermark(w) => Some(Element::Watermark(*w)),
+        Item::Idle => Some(Element::Idle),
+        Item::Barrier(b) => Some(Element::Barrier(*b)),
+        Item::End => Some(Element::EndOfInput),
+    }
+}
