@@ -1,10 +1,11 @@
 //! Files: CSV, NDJSON, Parquet and text, read and written.
 
 pub mod sink;
+pub mod source;
 
 use std::sync::Arc;
 
-use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::config::ConfigErrors;
 use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
 
 /// `connector: file`.
@@ -23,12 +24,16 @@ impl Connector for FileConnector {
          `rollInterval`, end of the input), not before. The folder must be on a file system with atomic rename: a local disk, not an object store."
     }
 
+    fn source_options(&self) -> Option<schemars::Schema> {
+        Some(schemars::schema_for!(source::FileSourceOptions))
+    }
+
     fn sink_options(&self) -> Option<schemars::Schema> {
         Some(schemars::schema_for!(sink::FileSinkOptions))
     }
 
-    fn source(&self, _: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
-        Err(ConfigError::new("connector", "`file` is a sink").into())
+    fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
+        source::plan(context)
     }
 
     fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {

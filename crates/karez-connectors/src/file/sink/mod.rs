@@ -60,10 +60,7 @@ impl FileSink {
             return Err(Error::user(format!("`{0}` is a folder; write `{0}/` to have files put into it", path.display())));
         }
         if self.plan.if_exists == IfExists::Fail && path.exists() {
-            return Err(Error::user(format!(
-                "`{}` exists already; remove it, or set `ifExists: replace` or `ifExists: append`",
-                path.display()
-            )));
+            return Err(Error::user(format!("`{}` exists already; remove it, or set `ifExists: replace` or `ifExists: append`", path.display())));
         }
         Ok(())
     }

@@ -131,7 +131,9 @@ impl Plan {
         let default_compression = if format == Format::Parquet { Compression::Snappy } else { compression_by_extension.unwrap_or(Compression::None) };
         let compression = options.compression.unwrap_or(default_compression);
         match (format, compression) {
-            (Format::Parquet, Compression::Gzip) => errors.push(ConfigError::new("compression", "Parquet files are compressed with `snappy`, `zstd` or `none`")),
+            (Format::Parquet, Compression::Gzip) => {
+                errors.push(ConfigError::new("compression", "Parquet files are compressed with `snappy`, `zstd` or `none`"))
+            }
             (Format::Csv | Format::Ndjson | Format::Text, Compression::Snappy) => {
                 errors.push(ConfigError::new("compression", "files of lines are compressed with `gzip`, `zstd` or `none`"));
             }
@@ -150,7 +152,8 @@ impl Plan {
             ("header", options.header.is_some()),
         ];
         let folder_only = [("rollSize", options.roll_size.is_some()), ("rollInterval", options.roll_interval.is_some())];
-        let not_for = |keys: &[(&str, bool)], why: &str| keys.iter().filter(|(_, given)| *given).map(|(k, _)| ConfigError::new(*k, why)).collect::<Vec<_>>();
+        let not_for =
+            |keys: &[(&str, bool)], why: &str| keys.iter().filter(|(_, given)| *given).map(|(k, _)| ConfigError::new(*k, why)).collect::<Vec<_>>();
         if format != Format::Csv {
             errors.extend(not_for(&csv_only, "only with `format: csv`"));
         }

@@ -65,15 +65,12 @@ impl PathTemplate {
         text.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
     }
 
-
     /// The same for a run: only the row's days are left open.
     pub(super) fn for_run(&self, scheduled_ms: i64) -> Self {
         let mut parts: Vec<Part> = Vec::new();
         for part in &self.parts {
             let part = match part {
-                Part::RunDay { format } => {
-                    Part::Text(DateTime::from_timestamp_millis(scheduled_ms).unwrap_or_default().format(format).to_string())
-                }
+                Part::RunDay { format } => Part::Text(DateTime::from_timestamp_millis(scheduled_ms).unwrap_or_default().format(format).to_string()),
                 other => other.clone(),
             };
             match (parts.last_mut(), part) {
@@ -135,7 +132,8 @@ impl PathTemplate {
         groups
             .into_iter()
             .map(|(path, rows)| {
-                let rows = if rows.len() == batch.num_rows() { batch.clone() } else { arrow::compute::take_record_batch(batch, &UInt32Array::from(rows))? };
+                let rows =
+                    if rows.len() == batch.num_rows() { batch.clone() } else { arrow::compute::take_record_batch(batch, &UInt32Array::from(rows))? };
                 Ok((trimmed(&path), rows))
             })
             .collect()
@@ -207,7 +205,9 @@ fn matching(folder: &Path, pieces: &[String]) -> std::io::Result<Vec<PathBuf>> {
 }
 
 fn placeholder(text: &str, schema: &SchemaRef) -> Result<Part, ConfigErrors> {
-    let wrong = |message: String| ConfigErrors::from(ConfigError::new("path", message).hint("known: {date}, {date:%Y%m%d}, {date:COLUMN}, {date:COLUMN:%Y-%m}"));
+    let wrong = |message: String| {
+        ConfigErrors::from(ConfigError::new("path", message).hint("known: {date}, {date:%Y%m%d}, {date:COLUMN}, {date:COLUMN:%Y-%m}"))
+    };
     let mut words = text.splitn(2, ':');
     if words.next() != Some("date") {
         return Err(wrong(format!("unknown placeholder `{{{text}}}`")));

@@ -280,7 +280,9 @@ impl FileWriter {
     /// Everything written so far lasts when this returns.
     async fn sync(&mut self, settled: Vec<(PathBuf, Arc<File>)>) -> Result<()> {
         let mut files = settled;
-        files.extend(self.finished.iter().map(|(f, _)| f).chain(self.segments.values().flatten()).map(|f| (f.names.temporary.clone(), Arc::clone(&f.file))));
+        files.extend(
+            self.finished.iter().map(|(f, _)| f).chain(self.segments.values().flatten()).map(|f| (f.names.temporary.clone(), Arc::clone(&f.file))),
+        );
         let folders = self.folders_to_sync.clone();
         blocking(move || {
             for (path, file) in files {

@@ -96,7 +96,10 @@ fn open_as_found(found: &FileAsFound) -> Result<File> {
     let file = open(path)?;
     let now = file.metadata().map_err(|e| cannot_read(path, e))?.len();
     if now < found.size {
-        return Err(shrunk(found, now));
+        return Err(Error::external(format!(
+            "the file `{path}` was {} bytes long when this run began and has {now} now: it was truncated or replaced; start afresh",
+            found.size
+        )));
     }
     let head = raw_head(&file, HEAD_BYTES).map_err(|e| cannot_read(path, e))?;
     if !found.head.matches(&head) {
@@ -105,13 +108,6 @@ fn open_as_found(found: &FileAsFound) -> Result<File> {
         )));
     }
     Ok(file)
-}
-
-fn shrunk(found: &FileAsFound, now: u64) -> Error {
-    Error::external(format!(
-        "the file `{}` was {} bytes long when this run began and has {now} now: it was truncated or replaced while being read; start afresh",
-        found.path, found.size
-    ))
 }
 
 fn parquet_meta(path: &str, file: &File) -> Result<ParquetMeta> {
@@ -129,16 +125,19 @@ impl LinesReader {
         let file = open_as_found(&position.file)?;
         let path = &position.file.path;
         let cannot = |e| cannot_read(path, e);
-        let header = if lines.has_header() && position.offset > 0 {
-            let start = stream(file.try_clone().map_err(cannot)?, position.compression, 0).map_err(cannot)?;
-            read_header(lines, path, start)?
-        } else {
-            None
+        let header = match position.offset {
+            0 => None,
+            _ if lines.has_header() => {
+                Some(read_header(lines, path, stream(open(path)?, position.compression, 0).map_err(cannot)?)?.unwrap_or_default())
+            }
+            _ => Some(Vec::new()),
         };
         let begin = if position.aligned { position.offset } else { position.offset - 1 };
-        // The header was read from the same file: the offset of a clone is shared, so this one seeks again.
         let input = Input::Stream(stream(file, position.compression, begin).map_err(cannot)?);
-        let window = Window::new(path.clone(), input, lines.clone(), begin, header.as_deref(), record_limit, context)?;
+        let mut window = Window::new(path.clone(), input, lines.clone(), begin, header.as_deref(), record_limit, context)?;
+        if position.compression == Compression::None {
+            window.expect(position.file.size);
+        }
         Ok(Self { position, window })
     }
 }
@@ -158,12 +157,6 @@ impl SplitReader for LinesReader {
         if let Some(read) = self.window.read(limit, end, AtEnd::Last)? {
             self.position.offset = self.window.offset();
             return Ok(read);
-        }
-        if self.position.compression == Compression::None && self.window.read_to() < self.position.file.size {
-            // Not the end of the range: then the rest of the file would have been read.
-            if end.is_none_or(|end| self.window.offset() < end) {
-                return Err(shrunk(&self.position.file, self.window.read_to()));
-            }
         }
         self.position.offset = self.window.offset();
         Ok(Read::End)

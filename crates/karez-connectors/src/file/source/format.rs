@@ -125,7 +125,9 @@ pub(super) fn read_header(lines: &Lines, path: &str, mut input: Box<dyn Read + S
         match lines.preamble(&start, last).map_err(|e| Error::user(format!("the file `{path}`: {e}")))? {
             Some((header, _)) => return Ok(Some(header)),
             None if last => return Ok(None),
-            None if start.len() > SAMPLE_BYTES => return Err(Error::user(format!("the file `{path}`: its header is longer than {SAMPLE_BYTES} bytes"))),
+            None if start.len() > SAMPLE_BYTES => {
+                return Err(Error::user(format!("the file `{path}`: its header is longer than {SAMPLE_BYTES} bytes")));
+            }
             None => {}
         }
     }

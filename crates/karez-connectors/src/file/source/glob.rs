@@ -97,7 +97,9 @@ impl Pattern {
     fn list(&self, files: &mut BTreeSet<String>) -> Result<()> {
         match &self.glob {
             None => match fs::metadata(&self.text) {
-                Ok(meta) if meta.is_dir() => Err(Error::user(format!("`{0}` is a folder; write `{0}/*` for the files in it", self.text.trim_end_matches('/')))),
+                Ok(meta) if meta.is_dir() => {
+                    Err(Error::user(format!("`{0}` is a folder; write `{0}/*` for the files in it", self.text.trim_end_matches('/'))))
+                }
                 Ok(_) => {
                     files.insert(self.text.clone());
                     Ok(())

@@ -50,7 +50,10 @@ pub(super) fn csv(files: &[String], option: CompressionOption, options: &CsvOpti
     };
     for (i, name) in names.iter().enumerate() {
         if name.is_empty() {
-            return Err(Error::user(format!("the file `{path}`: field {} of its header is empty; declare a `schema:` of the columns you need", i + 1)));
+            return Err(Error::user(format!(
+                "the file `{path}`: field {} of its header is empty; declare a `schema:` of the columns you need",
+                i + 1
+            )));
         }
         if names[..i].contains(name) {
             return Err(Error::user(format!("the file `{path}`: its header names the column `{name}` twice")));

@@ -38,7 +38,8 @@ impl Compression {
                     [0x1f, 0x8b, ..] => Self::Gzip,
                     [0x28, 0xb5, 0x2f, 0xfd] => Self::Zstd,
                     [_, ..] if matches!(suffix.as_str(), "gz" | "zst" | "zstd") => {
-                        let message = format!("its name ends in `.{suffix}`, but it does not begin like such a file; set `compression` if that is right");
+                        let message =
+                            format!("its name ends in `.{suffix}`, but it does not begin like such a file; set `compression` if that is right");
                         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
                     }
                     _ => Self::None,

@@ -137,15 +137,7 @@ pub struct CsvSourceOptions {
 
 impl Default for CsvSourceOptions {
     fn default() -> Self {
-        Self {
-            delimiter: ',',
-            quote: "\"".to_owned(),
-            escape: None,
-            comment: None,
-            header: true,
-            null_markers: vec![String::new()],
-            multiline: true,
-        }
+        Self { delimiter: ',', quote: "\"".to_owned(), escape: None, comment: None, header: true, null_markers: vec![String::new()], multiline: true }
     }
 }
 
@@ -154,7 +146,10 @@ impl CsvSourceOptions {
     pub(super) fn validate(&self, errors: &mut Vec<ConfigError>) -> CsvOptions {
         let mut ascii = |key: &str, c: char| {
             if !c.is_ascii() || matches!(c, '\n' | '\r') {
-                errors.push(ConfigError::new(format!("csv.{key}"), format!("`{}` is not one ASCII character other than a line break", c.escape_debug())));
+                errors.push(ConfigError::new(
+                    format!("csv.{key}"),
+                    format!("`{}` is not one ASCII character other than a line break", c.escape_debug()),
+                ));
             }
             u8::try_from(c).unwrap_or(b'?')
         };

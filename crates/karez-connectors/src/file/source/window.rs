@@ -24,6 +24,9 @@ const BLOCK_BYTES: usize = 512 << 10;
 /// Bytes given to the decoder at a time, at least.
 const STEP_BYTES: usize = 64 << 10;
 
+/// Bytes decoded in one call, at most: below what decoders can hold.
+const BYTES_LIMIT: usize = 128 << 20;
+
 /// Bytes kept of a record that is too long.
 const SHOWN_BYTES: usize = 1_024;
 
@@ -61,7 +64,8 @@ pub(super) enum AtEnd {
 
 /// A record that is longer than the limit, while its end is looked for.
 struct TooLong {
-    begin: u64,
+    /// The offset behind what has been skipped of it.
+    skipped_to: u64,
     head: Vec<u8>,
 }
 
@@ -78,6 +82,8 @@ pub(super) struct Window {
     offset: u64,
     record_limit: usize,
     too_long: Option<TooLong>,
+    /// Bytes the file must have.
+    expected: u64,
     /// What reading met behind rows that had to be given first.
     error: Option<io::Error>,
     errors: Vec<RecordError>,
@@ -86,7 +92,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A window at `offset`, where `input` begins. `header`: the file's, where it has one and `offset` is behind it.
+    /// A window at `offset`, where `input` begins. `header`: the file's (empty where it has none); `None`: the window begins with it.
     pub(super) fn new(
         path: String,
         input: Input,
@@ -96,10 +102,7 @@ impl Window {
         record_limit: usize,
         context: ReaderContext,
     ) -> Result<Self> {
-        let mut decoder = None;
-        if offset > 0 {
-            decoder = Some(lines.decoder(&path, header.unwrap_or_default())?);
-        }
+        let decoder = header.map(|h| lines.decoder(&path, h)).transpose()?;
         let schema = if context.with_origin { with_origin(&lines.output()) } else { lines.output() };
         let mut window = Self {
             path,
@@ -112,6 +115,7 @@ impl Window {
             offset,
             record_limit,
             too_long: None,
+            expected: 0,
             error: None,
             errors: Vec::new(),
             context,
@@ -128,13 +132,18 @@ impl Window {
         self.decoder = Some(decoder);
     }
 
+    /// The file must have so many bytes.
+    pub(super) const fn expect(&mut self, bytes: u64) {
+        self.expected = bytes;
+    }
+
     /// Where the next record begins.
     pub(super) const fn offset(&self) -> u64 {
         self.offset
     }
 
     /// The offset behind the bytes read.
-    pub(super) const fn read_to(&self) -> u64 {
+    const fn read_to(&self) -> u64 {
         self.offset + (self.filled - self.start) as u64
     }
 
@@ -165,7 +174,7 @@ impl Window {
             return Ok(None);
         }
         let max_rows = limit.rows.max(1);
-        let max_bytes = limit.bytes.max(1);
+        let max_bytes = limit.bytes.clamp(1, BYTES_LIMIT);
         let mut bad = Vec::new();
         let mut origins = self.context.with_origin.then(StringBuilder::new);
         let mut last = false;
@@ -248,6 +257,7 @@ impl Window {
             }
             _ => available.len(),
         };
+        let own = own.min(self.record_limit + 1);
         let mut used = 0;
         let few = own.min(max_bytes.max(STEP_BYTES));
         for size in [few, own] {
@@ -272,10 +282,10 @@ impl Window {
                 row: None,
             });
         }
-        let is_stuck = used == 0 && own >= self.record_limit;
-        if is_stuck {
+        // Neither a record that fits nor the end of the input: whatever the blocks were, the same records are too long.
+        if used == 0 && own == self.record_limit + 1 {
             let head = available[..own.min(SHOWN_BYTES)].to_vec();
-            self.too_long = Some(TooLong { begin: self.offset, head });
+            self.too_long = Some(TooLong { skipped_to: self.offset, head });
             return Ok(self.skip_too_long(last, bad));
         }
         self.consume(used);
@@ -293,14 +303,14 @@ impl Window {
             // `offset` is not moved: a restart begins with the record again.
             self.start = self.filled;
             if let Some(long) = &mut self.too_long {
-                long.begin += length as u64;
+                long.skipped_to += length as u64;
             }
             return false;
         }
         let Some(long) = self.too_long.take() else { return false };
         let begin = self.offset;
         self.start += length;
-        self.offset = long.begin + length as u64;
+        self.offset = long.skipped_to + length as u64;
         self.context.metrics.bytes_in.add(self.offset - begin);
         bad.push(BadRecord {
             reason: format!("the record is longer than {} bytes (`maxRecordSize`)", self.record_limit),
@@ -319,8 +329,8 @@ impl Window {
 
     /// Reads a block; 0 at the end of the input.
     fn fill(&mut self) -> Result<usize> {
-        if let Some(e) = self.error.take() {
-            return Err(cannot_read(&self.path, e));
+        if let Some(e) = &self.error {
+            return Err(cannot_read(&self.path, io::Error::new(e.kind(), e.to_string())));
         }
         self.buffer.copy_within(self.start..self.filled, 0);
         self.filled -= self.start;
@@ -328,17 +338,21 @@ impl Window {
         if self.buffer.len() < self.filled + BLOCK_BYTES / 2 {
             self.buffer.resize((self.filled * 2).max(BLOCK_BYTES), 0);
         }
-        match self.input.read(&mut self.buffer[self.filled..]) {
+        let e = match self.input.read(&mut self.buffer[self.filled..]) {
+            Ok(0) if self.expected > self.read_to() => io::Error::other(format!(
+                "it was {} bytes long when this run began and ends at {} now: it was truncated or replaced while being read; start afresh",
+                self.expected,
+                self.read_to()
+            )),
             Ok(n) => {
                 self.filled += n;
-                Ok(n)
+                return Ok(n);
             }
-            Err(e) => {
-                let again = io::Error::new(e.kind(), e.to_string());
-                self.error = Some(e);
-                Err(cannot_read(&self.path, again))
-            }
-        }
+            Err(e) => e,
+        };
+        let shown = io::Error::new(e.kind(), e.to_string());
+        self.error = Some(e);
+        Err(cannot_read(&self.path, shown))
     }
 
     /// What the input has failed with.

@@ -1,0 +1,7 @@
+//! The `file` source.
+
+mod bounded;
+mod follow;
+mod job;
+mod plan;
+mod splits;

@@ -1,0 +1,76 @@
+//! Options, globs and inferred schemas.
+
+use karez_formats::csv::type_name;
+use serde_json::{Value, json};
+
+use super::job::*;
+
+fn inferred(config: &Value) -> Vec<String> {
+    source(config, None).unwrap().schema().arrow.fields().iter().map(|f| format!("{} {}", f.name(), type_name(f.data_type()))).collect()
+}
+
+fn refused(config: &Value) -> String {
+    source(config, None).err().unwrap().to_string()
+}
+
+#[test]
+fn csv_types_are_inferred_and_null_markers_do_not_count() {
+    let folder = Folder::new();
+    folder.write("a.csv", "n,s,t,d\nNA,x,2013-01-01T10:00:00Z,1.5\n1,y,NA,2\n2,NA,2013-01-01T11:00:00Z,NA\n");
+    let config = folder.config("*.csv", "csv", json!({ "csv": { "nullMarkers": ["NA", ""] } }));
+    assert_eq!(inferred(&config), ["n bigint", "s string", "t timestamp(3)", "d double"]);
+    assert_eq!(Job::start(&config, None).settle()[0], "|x|2013-01-01T10:00:00|1.5");
+}
+
+#[test]
+fn json_types_are_inferred_in_the_order_of_the_first_record() {
+    let folder = Folder::new();
+    folder.write("a.json", "{\"zeta\":1,\"alpha\":\"x\",\"none\":null}\nnot json\n{\"zeta\":2.5,\"alpha\":\"y\",\"late\":true}\n");
+    let config = folder.config("a.json", "json", json!({}));
+    assert_eq!(inferred(&config), ["zeta double", "alpha string", "none string", "late boolean"]);
+}
+
+#[test]
+fn globs_match_within_and_over_folders_in_the_order_of_paths() {
+    let folder = Folder::new();
+    for name in ["b.log", "a.log", "x/c.log", "x/y/d.log", ".hidden.log", "a.txt", "x/.part.log"] {
+        folder.write(name, format!("{name}\n"));
+    }
+    let read = |glob: &str| Job::start(&folder.config(glob, "text", json!({})), None).settle();
+    assert_eq!(read("*.log"), ["a.log", "b.log"]);
+    assert_eq!(read("**/*.log"), ["a.log", "b.log", "x/c.log", "x/y/d.log"]);
+    assert_eq!(read("x/*/{d,e}.log"), ["x/y/d.log"]);
+    assert_eq!(read(".*.log"), [".hidden.log"]);
+    let several = json!({ "path": [folder.text("b.log"), folder.text("*.log"), folder.text("missing.log")], "format": "text" });
+    assert_eq!(Job::start(&several, None).settle(), ["a.log", "b.log"]);
+}
+
+#[test]
+fn what_cannot_be_planned_is_refused_with_what_to_do() {
+    let folder = Folder::new();
+    folder.write("a.csv", "id,dep_time\n1,2\n").write("x/b.csv", "");
+    let csv = |more| folder.config("a.csv", "csv", more);
+    assert!(refused(&folder.config("*.log", "text", json!({}))).contains("no file matches"));
+    assert!(refused(&folder.config("missing.log", "text", json!({}))).contains("missing.log"));
+    assert!(refused(&folder.config("x", "text", json!({}))).contains("is a folder; write"));
+    assert!(refused(&csv(json!({ "foramt": 1 }))).contains("did you mean `format`"));
+    assert!(refused(&csv(json!({ "csv": { "delimeter": ";" } }))).contains("delimeter"));
+    assert!(refused(&csv(json!({ "csv": { "quote": "," } }))).contains("quote and delimiter are the same"));
+    assert!(refused(&csv(json!({ "splitSize": 0 }))).contains("splitSize"));
+    assert!(refused(&folder.config("a.csv", "parquet", json!({ "follow": true }))).contains("cannot be followed"));
+    assert!(refused(&folder.config("x/b.csv", "csv", json!({}))).contains("declare one with `schema:`"));
+    assert!(refused(&folder.config("a.csv", "parquet", json!({}))).contains("is not Parquet"));
+    let declared = schema(&[("id", BIGINT), ("dep_tim", TEXT)]);
+    let error = source(&csv(json!({})), Some(&declared)).err().unwrap().to_string();
+    assert!(error.contains("a.csv") && error.contains("did you mean `dep_time`?"), "{error}");
+}
+
+#[test]
+fn following_may_begin_before_there_is_a_file() {
+    let folder = Folder::new();
+    let config = folder.config("*.log", "text", json!({ "follow": true }));
+    let mut job = Job::start(&config, None);
+    assert_eq!(job.settle(), Vec::<String>::new());
+    folder.write("a.log", "1\n");
+    assert_eq!(job.settle(), ["1"]);
+}
