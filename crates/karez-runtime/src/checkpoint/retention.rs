@@ -53,7 +53,9 @@ pub fn collect(storage: &CheckpointStorage, keep: &Keep) -> Retained {
     let garbage = {
         let mut written = storage.written.lock().unwrap_or_else(PoisonError::into_inner);
         let garbage = garbage(&storage.log_entries(), &files, &written);
-        garbage.iter().for_each(|name| drop(written.remove(name)));
+        for name in &garbage {
+            written.remove(name);
+        }
         garbage
     };
     for name in garbage {

@@ -86,8 +86,11 @@ impl CheckpointStorage {
             let newest = read.completed.values().map(|m| m.checkpoint.0).max().unwrap_or(0);
             // A task that ends prepares its last commit for the id after the newest it has seen, so one more than the reserved may be in use.
             let first_id = if reserved == 0 && newest == 0 { 1 } else { reserved.max(newest) + 2 };
+            // At once, so that no id is used by two generations, even if the one before is still at work and has used none.
+            let upto = first_id + ID_BLOCK - 1;
+            store.create(&ids_name(upto), &Bytes::new())?;
             let recovery = Recovery::new(&*store, &read.completed, read.unreadable, first_id - 1)?;
-            let log = Log { next: sequence + 1, reserved: first_id - 1, completed: read.completed };
+            let log = Log { next: sequence + 1, reserved: upto, completed: read.completed };
             let storage = Self {
                 store,
                 generation,
@@ -126,15 +129,17 @@ impl CheckpointStorage {
     }
 
     /// Makes sure that no later process uses this id again. To be called before the barrier leaves.
+    ///
+    /// # Errors
+    /// Another process has taken over, or the storage failed.
     pub fn begin_attempt(&self, id: CheckpointId) -> Result<()> {
         let mut log = self.log();
         if id.0 > log.reserved {
+            self.check_fence_at(log.next)?;
             let upto = id.0 + ID_BLOCK - 1;
-            self.store.create(&format!("{IDS}/{upto:020}"), &Bytes::new())?;
-            if log.reserved > 0 {
-                // Only the newest counts. One that stays behind is deleted with the next.
-                let _ = self.store.delete(&format!("{IDS}/{:020}", log.reserved));
-            }
+            self.store.create(&ids_name(upto), &Bytes::new())?;
+            // Only the newest counts; one that stays behind does no harm.
+            let _ = self.store.delete(&ids_name(log.reserved));
             log.reserved = upto;
         }
         self.attempt.fetch_max(id.0, Ordering::SeqCst);
@@ -227,7 +232,11 @@ impl CheckpointStorage {
     /// Fails if another process has taken over.
     pub fn check_not_fenced(&self) -> Result<()> {
         let next = self.log().next;
-        match self.store.get(&entry_name(next))?.as_deref().map(Entry::decode) {
+        self.check_fence_at(next)
+    }
+
+    fn check_fence_at(&self, sequence: u64) -> Result<()> {
+        match self.store.get(&entry_name(sequence))?.as_deref().map(Entry::decode) {
             Some(Ok(other)) if other.generation() > self.generation => Err(self.fenced(other.generation())),
             _ => Ok(()),
         }
@@ -317,6 +326,10 @@ fn sequence_of(name: &str) -> Option<u64> {
 
 pub(super) fn file_name(name: &str) -> String {
     format!("{FILES}/{name}")
+}
+
+fn ids_name(upto: u64) -> String {
+    format!("{IDS}/{upto:020}")
 }
 
 fn reserved_ids(store: &dyn DurableStore) -> Result<u64> {

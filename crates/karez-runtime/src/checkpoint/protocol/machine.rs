@@ -46,6 +46,8 @@ enum Phase {
         attempt: Attempt,
         pending: BTreeSet<Participant>,
         acks: BTreeMap<Participant, Ack>,
+        /// Prepared behind the barrier, by participants that have acknowledged: named by the next manifest, never by this one.
+        later: Committables,
     },
     /// `named`: what was carried when the parts were taken. What comes meanwhile belongs to the next.
     WritingManifest {
@@ -164,9 +166,9 @@ impl Protocol {
         if !self.participants.contains(who) || id.0 >= self.next_id {
             return self.fail(Error::internal(format!("{who} acknowledged checkpoint {id}, which it was not asked for")));
         }
-        carry(&mut self.carried, who.node(), ack.take_committables());
+        self.prepared(who, ack.take_committables());
         match &mut self.phase {
-            Phase::InProgress { attempt, pending, acks } if attempt.id == id => {
+            Phase::InProgress { attempt, pending, acks, .. } if attempt.id == id => {
                 if pending.remove(who) {
                     acks.insert(who.clone(), ack);
                 }
@@ -181,7 +183,7 @@ impl Protocol {
         if matches!(self.phase, Phase::Done) {
             return Vec::new();
         }
-        carry(&mut self.carried, who.node(), committables);
+        self.prepared(who, committables);
         self.failed(id, &format!("{who}: {reason}"), now_ms)
     }
 
@@ -201,7 +203,7 @@ impl Protocol {
         if !self.participants.contains(who) || self.ended.contains_key(who) {
             return self.fail(Error::internal(format!("{who} ended twice, or is no part of the job")));
         }
-        carry(&mut self.carried, who.node(), last.take_committables());
+        self.prepared(who, last.take_committables());
         self.ended.insert(who.clone(), last.clone());
         match &mut self.phase {
             Phase::InProgress { pending, acks, .. } => {
@@ -277,6 +279,14 @@ impl Protocol {
         decisions
     }
 
+    /// Takes what a participant has prepared. What it prepared after it had acknowledged the checkpoint in progress lies behind that barrier.
+    fn prepared(&mut self, who: &Participant, committables: Vec<Committable>) {
+        match &mut self.phase {
+            Phase::InProgress { pending, later, .. } if !pending.contains(who) => carry(later, who.node(), committables),
+            _ => carry(&mut self.carried, who.node(), committables),
+        }
+    }
+
     fn all_ended(&self) -> bool {
         self.ended.len() == self.participants.len()
     }
@@ -306,7 +316,7 @@ impl Protocol {
         self.last_start_ms = now_ms;
         let pending: BTreeSet<_> = self.participants.iter().filter(|p| !self.ended.contains_key(*p)).cloned().collect();
         let attempt = Attempt { id, kind, request, last: pending.is_empty(), started_ms: now_ms };
-        self.phase = Phase::InProgress { attempt, pending: pending.clone(), acks: self.ended.clone() };
+        self.phase = Phase::InProgress { attempt, pending: pending.clone(), acks: self.ended.clone(), later: Committables::new() };
         if attempt.last {
             return self.complete_if_all_acked();
         }
@@ -314,12 +324,12 @@ impl Protocol {
     }
 
     fn complete_if_all_acked(&mut self) -> Vec<Decision> {
-        let Phase::InProgress { attempt, pending, acks } = &mut self.phase else { return Vec::new() };
+        let Phase::InProgress { attempt, pending, acks, later } = &mut self.phase else { return Vec::new() };
         if !pending.is_empty() {
             return Vec::new();
         }
         let (attempt, acks) = (*attempt, mem::take(acks));
-        let named = mem::take(&mut self.carried);
+        let named = mem::replace(&mut self.carried, mem::take(later));
         let mut committables = self.unacknowledged.clone();
         for (sink, list) in &named {
             carry(&mut committables, sink, list.clone());
@@ -338,11 +348,13 @@ impl Protocol {
     /// Ends the attempt in progress as failed.
     fn abort(&mut self, id: CheckpointId, reason: String, now_ms: i64) -> Vec<Decision> {
         let attempt = match mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::InProgress { attempt, .. } => attempt,
+            Phase::InProgress { attempt, later, .. } => {
+                carry_all(&mut self.carried, later);
+                attempt
+            }
             Phase::WritingManifest { attempt, named } => {
-                for (sink, list) in mem::replace(&mut self.carried, named) {
-                    carry(&mut self.carried, &sink, list);
-                }
+                let later = mem::replace(&mut self.carried, named);
+                carry_all(&mut self.carried, later);
                 attempt
             }
             other => {
@@ -437,5 +449,11 @@ impl Protocol {
 fn carry(carried: &mut Committables, sink: &str, committables: Vec<Committable>) {
     if !committables.is_empty() {
         carried.entry(sink.to_owned()).or_default().extend(committables);
+    }
+}
+
+fn carry_all(carried: &mut Committables, more: Committables) {
+    for (sink, list) in more {
+        carry(carried, &sink, list);
     }
 }

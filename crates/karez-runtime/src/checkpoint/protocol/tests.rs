@@ -290,6 +290,20 @@ fn what_ends_after_its_acknowledgement_is_committed_by_the_next() {
 }
 
 #[test]
+fn what_ends_behind_a_barrier_is_not_committed_with_it() {
+    let mut p = protocol();
+    let id = CheckpointId(triggered(&p.tick(1_000)));
+    p.ack(&sink(), id, sink_ack(vec![rows(1)]));
+    p.task_ended(&sink(), sink_ack(vec![rows(2)]), 1_050);
+    p.ack(&enumerator(), id, enumerator_ack());
+    assert_eq!(parts(p.ack(&source(), id, source_ack())).committables["out"], [rows(1)]);
+    p.manifest_failed(id, &Error::external("no space left"), 1_100);
+    let id = CheckpointId(triggered(&p.tick(2_000)));
+    p.ack(&enumerator(), id, enumerator_ack());
+    assert_eq!(parts(p.ack(&source(), id, source_ack())).committables["out"], [rows(1), rows(2)]);
+}
+
+#[test]
 fn a_bounded_job_ends_with_a_last_checkpoint_and_finishes_after_its_commits() {
     let mut p = protocol();
     p.task_ended(&enumerator(), enumerator_ack(), 10);
