@@ -4,9 +4,6 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use crate::RecordError;
-use crate::csv::CsvDecoder;
-use crate::json::JsonDecoder;
-use crate::text::TextDecoder;
 
 /// Turns blocks of lines into batches of one schema.
 ///
@@ -35,8 +32,9 @@ pub trait LineDecoder: Send {
     fn take_offsets(&mut self) -> Vec<u64>;
 }
 
+#[cfg(any(feature = "csv", feature = "json", feature = "text"))]
 macro_rules! line_decoder {
-    ($($type:ty),*) => {$(
+    ($type:ty) => {
         impl LineDecoder for $type {
             fn decode_lines(&mut self, block: &[u8], last: bool, max_rows: usize, errors: &mut Vec<RecordError>) -> usize {
                 <$type>::decode_lines(self, block, last, max_rows, errors)
@@ -62,7 +60,12 @@ macro_rules! line_decoder {
                 <$type>::take_offsets(self)
             }
         }
-    )*};
+    };
 }
 
-line_decoder!(JsonDecoder, CsvDecoder, TextDecoder);
+#[cfg(feature = "csv")]
+line_decoder!(crate::csv::CsvDecoder);
+#[cfg(feature = "json")]
+line_decoder!(crate::json::JsonDecoder);
+#[cfg(feature = "text")]
+line_decoder!(crate::text::TextDecoder);

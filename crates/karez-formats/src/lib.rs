@@ -1,6 +1,17 @@
 //! Bytes to batches and back: json, csv, parquet, text.
 
+#[cfg(feature = "csv")]
+pub mod csv;
+mod decoder;
+pub mod encode;
+#[cfg(feature = "json")]
 pub mod json;
+#[cfg(feature = "parquet")]
+pub mod parquet;
+#[cfg(feature = "text")]
+pub mod text;
+
+pub use decoder::LineDecoder;
 
 /// A record that could not be decoded; nothing of it is in the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

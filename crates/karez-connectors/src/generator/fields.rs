@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Array, Int64Builder, StringBuilder, TimestampMillisecondArray,
-};
+use arrow::array::{ArrayRef, BooleanBuilder, Float64Builder, Int64Array, Int64Builder, StringBuilder, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
 use super::options::{FieldOptions, instant_ms};
@@ -47,7 +45,9 @@ pub(super) fn values(options: &FieldOptions, seed: u64, column: usize, rows: &[u
         FieldOptions::Timestamp { start, step, .. } => {
             let start_ms = instant_ms(start).unwrap_or_default();
             let step_ms = step.as_millis();
-            Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| start_ms.wrapping_add(step_ms.wrapping_mul(row.cast_signed())))))
+            Arc::new(TimestampMillisecondArray::from_iter_values(
+                rows.iter().map(|row| start_ms.wrapping_add(step_ms.wrapping_mul(row.cast_signed()))),
+            ))
         }
         FieldOptions::Int { min, max, .. } => {
             let mut out = Int64Builder::with_capacity(rows.len());

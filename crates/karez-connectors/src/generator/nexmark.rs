@@ -27,8 +27,7 @@ impl Nexmark {
         let start_ms = instant_ms(&options.start_time)?;
         let base_time = u64::try_from(start_ms).map_err(|_| format!("`{}` lies before 1970", options.start_time))?;
         let rate = usize::try_from(options.events_per_second).map_err(|e| e.to_string())?;
-        let config =
-            NexmarkConfig { base_time, first_rate: rate, next_rate: rate, avg_bid_byte_size: options.bid_bytes, ..NexmarkConfig::default() };
+        let config = NexmarkConfig { base_time, first_rate: rate, next_rate: rate, avg_bid_byte_size: options.bid_bytes, ..NexmarkConfig::default() };
         Ok(Self { event: options.event, config, start_ms, events_per_second: options.events_per_second })
     }
 
@@ -90,21 +89,17 @@ impl Nexmark {
                 Ok(vec![
                     Arc::new(StringArray::from_iter_values(names)),
                     Arc::new(TimestampMillisecondArray::from_iter_values(out.iter().map(|(t, _)| *t))),
-                    structs(
-                        person_fields(),
-                        people(out.iter().map(|(t, e)| if let Event::Person(p) = e { Some((*t, p)) } else { None }))?,
-                        &|e| matches!(e, Event::Person(_)),
-                    )?,
+                    structs(person_fields(), people(out.iter().map(|(t, e)| if let Event::Person(p) = e { Some((*t, p)) } else { None }))?, &|e| {
+                        matches!(e, Event::Person(_))
+                    })?,
                     structs(
                         auction_fields(),
                         auctions(out.iter().map(|(t, e)| if let Event::Auction(a) = e { Some((*t, a)) } else { None }))?,
                         &|e| matches!(e, Event::Auction(_)),
                     )?,
-                    structs(
-                        bid_fields(),
-                        bids(out.iter().map(|(t, e)| if let Event::Bid(b) = e { Some((*t, b)) } else { None }))?,
-                        &|e| matches!(e, Event::Bid(_)),
-                    )?,
+                    structs(bid_fields(), bids(out.iter().map(|(t, e)| if let Event::Bid(b) = e { Some((*t, b)) } else { None }))?, &|e| {
+                        matches!(e, Event::Bid(_))
+                    })?,
                 ])
             }
         }

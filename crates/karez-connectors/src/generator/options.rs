@@ -193,9 +193,11 @@ impl FieldOptions {
     pub(super) const fn nulls(&self) -> f64 {
         match self {
             Self::Sequence { .. } | Self::Timestamp { .. } => 0.0,
-            Self::Int { nulls, .. } | Self::Double { nulls, .. } | Self::String { nulls, .. } | Self::Boolean { nulls, .. } | Self::Choice { nulls, .. } => {
-                *nulls
-            }
+            Self::Int { nulls, .. }
+            | Self::Double { nulls, .. }
+            | Self::String { nulls, .. }
+            | Self::Boolean { nulls, .. }
+            | Self::Choice { nulls, .. } => *nulls,
         }
     }
 
@@ -211,7 +213,9 @@ impl FieldOptions {
         }
         match self {
             Self::Int { min, max, .. } if min > max => wrong("min", format!("{min} is greater than `max` ({max})")),
-            Self::Double { min, max, .. } if !(min.is_finite() && max.is_finite() && min < max) => wrong("min", format!("must be less than `max` ({max})")),
+            Self::Double { min, max, .. } if !(min.is_finite() && max.is_finite() && min < max) => {
+                wrong("min", format!("must be less than `max` ({max})"))
+            }
             Self::Boolean { probability, .. } if !(0.0..=1.0).contains(probability) => wrong("probability", "must lie between 0 and 1".to_owned()),
             Self::Choice { values, .. } if values.is_empty() => wrong("values", "needs at least one text".to_owned()),
             Self::Timestamp { start, .. } => {

@@ -142,6 +142,7 @@ impl Encoder for CsvEncoder {
 
     fn encode(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let columns = batch.columns().iter().map(|c| Ok((Column::of(c)?, c.logical_nulls()))).collect::<Result<Vec<_>, EncodeError>>()?;
+        let mut text = String::new();
         for row in 0..batch.num_rows() {
             for (i, (column, nulls)) in columns.iter().enumerate() {
                 if i > 0 {
@@ -159,8 +160,9 @@ impl Encoder for CsvEncoder {
                     Column::Signed(value) => write!(out, "{}", value(row)).map_err(|e| EncodeError(e.to_string()))?,
                     Column::Unsigned(value) => write!(out, "{}", value(row)).map_err(|e| EncodeError(e.to_string()))?,
                     Column::Other(formatter) => {
-                        let text = formatter.value(row).try_to_string();
-                        let text = text.map_err(|e| EncodeError(format!("column `{}`: {e}", self.schema.field(i).name())))?;
+                        text.clear();
+                        let written = formatter.value(row).write(&mut text);
+                        written.map_err(|e| EncodeError(format!("column `{}`: {e}", self.schema.field(i).name())))?;
                         out.extend_from_slice(text.as_bytes());
                     }
                 }

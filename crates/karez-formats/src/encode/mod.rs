@@ -13,6 +13,7 @@ pub mod parquet;
 #[cfg(feature = "text")]
 mod text;
 
+#[cfg(any(feature = "csv", feature = "json"))]
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use karez_core::BadRecord;

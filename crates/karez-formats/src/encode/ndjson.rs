@@ -1,6 +1,5 @@
 //! One JSON object per line, on `arrow-json`'s encoders.
 
-use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, StructArray};
@@ -32,9 +31,8 @@ impl NdjsonEncoder {
     pub fn new(schema: SchemaRef, options: &NdjsonOptions) -> Result<Self, EncodeError> {
         refuse_types(&schema, |t| unsupported(t).then_some("JSON has no form for it; cast it"))?;
         let faults = Arc::new(Faults::default());
-        let encoders = EncoderOptions::default()
-            .with_explicit_nulls(!options.omit_nulls)
-            .with_encoder_factory(Arc::clone(&faults) as Arc<dyn EncoderFactory>);
+        let encoders =
+            EncoderOptions::default().with_explicit_nulls(!options.omit_nulls).with_encoder_factory(Arc::clone(&faults) as Arc<dyn EncoderFactory>);
         Ok(Self { field: Arc::new(Field::new_struct("", schema.fields().clone(), false)), options: encoders, faults })
     }
 }
@@ -92,7 +90,8 @@ impl EncoderFactory for Faults {
             return Ok(None);
         }
         const OPTIONS: FormatOptions<'static> = FormatOptions::new().with_display_error(false);
-        let encoder = Temporal { column: field.name(), formatter: ArrayFormatter::try_new(array, &OPTIONS)?, faults: Arc::clone(&self.0) };
+        let formatter = ArrayFormatter::try_new(array, &OPTIONS)?;
+        let encoder = Temporal { column: field.name(), formatter, text: String::new(), faults: Arc::clone(&self.0) };
         Ok(Some(NullableEncoder::new(Box::new(encoder), array.nulls().cloned())))
     }
 }
@@ -100,17 +99,19 @@ impl EncoderFactory for Faults {
 struct Temporal<'a> {
     column: &'a str,
     formatter: ArrayFormatter<'a>,
+    text: String,
     faults: Arc<Mutex<Option<String>>>,
 }
 
 impl arrow::json::writer::Encoder for Temporal<'_> {
     fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
-        out.push(b'"');
         // Its text is digits, signs and letters: nothing that JSON escapes.
-        if let Err(e) = write!(out, "{}", self.formatter.value(row)) {
-            let detail = self.formatter.value(row).try_to_string().err().map_or_else(|| e.to_string(), |e| e.to_string());
-            self.faults.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| format!("column `{}`: {detail}", self.column));
+        self.text.clear();
+        if let Err(e) = self.formatter.value(row).write(&mut self.text) {
+            self.faults.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| format!("column `{}`: {e}", self.column));
         }
+        out.push(b'"');
+        out.extend_from_slice(self.text.as_bytes());
         out.push(b'"');
     }
 }

@@ -18,7 +18,10 @@ impl TextEncoder {
         let names = || schema.fields().iter().map(|f| format!("`{}` ({})", f.name(), f.data_type())).collect::<Vec<_>>().join(", ");
         match schema.fields().as_ref() {
             [field] if matches!(value_type(field.data_type()), DataType::Utf8 | DataType::Binary) => Ok(Self { schema }),
-            _ => Err(EncodeError(format!("format `text` takes one column of text or binary, but there are: {}; select one, or use another format", names()))),
+            _ => Err(EncodeError(format!(
+                "format `text` takes one column of text or binary, but there are: {}; select one, or use another format",
+                names()
+            ))),
         }
     }
 }

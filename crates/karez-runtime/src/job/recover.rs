@@ -55,8 +55,10 @@ pub async fn recover(graph: &JobGraph, options: &JobOptions, recovery: Option<&R
     }
     for (name, sink) in &sinks {
         let context = SinkRunContext { node: (*name).to_owned(), ..context.clone() };
-        let committed = restored.as_ref().and_then(|c| c.manifest().sinks.get(*name)).map(|s| s.committables.as_slice()).unwrap_or_default();
-        sink.prepare(&context, committed).await.map_err(|e| e.at(*name))?;
+        let manifest = restored.as_ref().and_then(|c| c.manifest().sinks.get(*name));
+        let committed = manifest.map(|s| s.committables.as_slice()).unwrap_or_default();
+        let states = manifest.map(|s| s.writers.as_slice()).unwrap_or_default();
+        sink.prepare_restored(&context, committed, states).await.map_err(|e| e.at(*name))?;
     }
     Ok(Recovered { restored, committers, letters })
 }

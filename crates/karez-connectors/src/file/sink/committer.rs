@@ -71,10 +71,22 @@ fn commit(file: &FinishedFile) -> Result<CommitOutcome> {
         }
         (Some(_), _) => {}
     }
-    fail::fail_point!("file-sink-rename-before");
+    point("file-sink-rename-before")?;
     std::fs::rename(temporary, target).map_err(|e| failed("rename", temporary, &e))?;
-    fail::fail_point!("file-sink-rename-after");
+    point("file-sink-rename-after")?;
     Ok(CommitOutcome::Committed)
+}
+
+/// A step at which the crash tests make the process die (`return(kill)`) or fail (feature `failpoints`).
+fn point(name: &str) -> Result<()> {
+    fail::fail_point!(name, |action| {
+        if action.as_deref() == Some("kill") {
+            std::process::abort();
+        }
+        Err(Error::external(format!("fail point {name}: {}", action.unwrap_or_default())))
+    });
+    let _ = name;
+    Ok(())
 }
 
 fn remove(paths: &[PathBuf]) -> Result<()> {

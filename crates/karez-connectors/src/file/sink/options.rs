@@ -139,10 +139,8 @@ impl Plan {
             }
             _ => {}
         }
-        if let (Some(by_name), true) = (compression_by_extension, format != Format::Parquet) {
-            if by_name != compression {
-                errors.push(ConfigError::new("compression", format!("the name `{name}` promises another compression")).hint("change one of the two"));
-            }
+        if format != Format::Parquet && compression_by_extension.is_some_and(|by_name| by_name != compression) {
+            errors.push(ConfigError::new("compression", format!("the name `{name}` promises another compression")).hint("change one of the two"));
         }
 
         let csv_only = [
