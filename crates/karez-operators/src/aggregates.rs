@@ -13,6 +13,7 @@ use karez_core::schema::is_hidden;
 use karez_core::{Output, Result};
 use karez_expr::{Aggregate, AggregateExpr, AggregateInput, ExprError, GroupTable};
 
+use crate::keyed::normalised;
 use crate::named::Named;
 use crate::{expressions, rejects};
 
@@ -103,7 +104,7 @@ impl Aggregates {
     pub(crate) fn rows(&self, batch: &RecordBatch, out: &mut dyn Output) -> Result<(AggregateRows, RecordBatch)> {
         let inputs = |rows: &RecordBatch| self.calls().map(|call| call.inputs(rows)).collect::<Result<Vec<_>, ExprError>>();
         let (inputs, good) = rejects::evaluate(batch, inputs, out)?;
-        let keys = self.keys.iter().map(|&k| Arc::clone(good.column(k))).collect();
+        let keys = self.keys.iter().map(|&k| normalised(good.column(k))).collect();
         Ok((AggregateRows { rows: good.num_rows(), keys, inputs }, good))
     }
 

@@ -36,16 +36,6 @@ impl Groups {
         })
     }
 
-    /// The number of keys.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Whether there is no key.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
     /// Bytes of memory held.
     pub(crate) fn size(&self) -> usize {
         self.table.size() + self.accumulators.iter().map(GroupAccumulator::size).sum::<usize>() + self.indices.capacity() * size_of::<usize>()

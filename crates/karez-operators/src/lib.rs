@@ -15,16 +15,23 @@
 //! | `aggregate` | aggregates per key | keyed |
 //! | `deduplicate` | first or last row per key | keyed |
 
+mod aggregate;
 mod aggregates;
+mod deduplicate;
+mod expiry;
 mod expressions;
 mod filter;
+mod flat_map;
 mod groups;
 mod inputs;
+mod keyed;
 mod map;
 mod named;
 mod pending;
 mod rejects;
 mod results;
+mod split;
+mod union;
 mod window;
 
 use karez_core::Registry;
@@ -32,5 +39,15 @@ use karez_core::Registry;
 /// Adds all operators to a registry.
 #[must_use]
 pub fn register(registry: Registry) -> Registry {
-    registry.with_operator(map::Map("map")).with_operator(map::Map("select")).with_operator(filter::Filter).with_operator(window::WindowAggregate)
+    registry
+        .with_operator(map::Map("map"))
+        .with_operator(map::Map("select"))
+        .with_operator(filter::Filter)
+        .with_operator(flat_map::FlatMap)
+        .with_operator(union::Union)
+        .with_operator(split::Split("split"))
+        .with_operator(split::Split("route"))
+        .with_operator(aggregate::Aggregate)
+        .with_operator(deduplicate::Deduplicate)
+        .with_operator(window::WindowAggregate)
 }

@@ -224,7 +224,7 @@ impl TimeWindows {
         let (first, end) = self.slices.slices(window);
         let mut revision = Revision::new(&self.aggregates)?;
         for partial in late.range(first..end).flat_map(|(_, partials)| partials) {
-            revision.add_changes(&self.aggregates, partial)?;
+            revision.add_changes(&self.aggregates, partial.clone())?;
         }
         Ok(Phase::Revising { window, partials: self.partials(first, end)?, revision: Box::new(revision) })
     }
@@ -234,7 +234,7 @@ impl TimeWindows {
             revision.add_former(&self.aggregates, &partial)?;
             return Ok(Phase::Revising { window, partials, revision });
         }
-        revision.evaluate()?;
+        revision.evaluate(&self.aggregates)?;
         Ok(Phase::EmittingRevision { window, revision, offset: 0 })
     }
 

@@ -14,20 +14,26 @@ use karez_core::schema::is_event_time_type;
 use karez_core::{Distribution, Operator, OperatorContext, OperatorFactory, OperatorSpec, PlanContext, Result, StreamSchema};
 
 use crate::aggregates::Aggregates;
-use crate::inputs;
 use crate::results::{Results, WindowColumns};
+use crate::{inputs, keyed};
 
 mod compaction;
+mod count;
 mod cut;
 mod firing;
 mod options;
 mod panes;
 mod revision;
+mod session;
+mod session_value;
 mod slices;
 mod times;
 
 use options::{TimeKind, WindowAggregateOptions, WindowOptions};
 use slices::Slices;
+
+pub(crate) use panes::TimeWindows;
+pub(crate) use revision::Revision;
 
 /// The factory of `window-aggregate`.
 pub(crate) struct WindowAggregate;
@@ -75,6 +81,8 @@ pub(crate) struct WindowSpec {
 #[derive(Clone, Debug)]
 enum Window {
     Sliced(Slices),
+    Session { gap_ms: i64 },
+    Count { size: u64 },
 }
 
 impl WindowSpec {
@@ -83,6 +91,9 @@ impl WindowSpec {
         let keys = inputs::columns("keyBy", &options.key_by, &visible)?;
         let aggregates = Arc::new(Aggregates::compile(options.aggregates, keys, &visible)?);
         let (window, time) = plan_window(&options.window)?;
+        if matches!(window, Window::Session { .. } | Window::Count { .. }) {
+            keyed::check_types("aggregates", aggregates.partial_schema.fields().iter().map(|f| f.data_type()))?;
+        }
         let event_time = match time {
             Some(TimeKind::Event) => Some(event_time_column(input)?),
             _ => None,
@@ -119,9 +130,12 @@ fn plan_window(options: &WindowOptions) -> Result<(Window, Option<TimeKind>), Co
         WindowOptions::Sliding { size, slide, offset, time_zone, time } => {
             (Window::Sliced(options::slices(*size, Some(*slide), *offset, time_zone.as_deref())?), Some(*time))
         }
-        WindowOptions::Session { .. } | WindowOptions::Count { .. } => {
-            return Err(ConfigError::new("window.type", "not yet").into());
+        WindowOptions::Session { gap, .. } if gap.as_millis() == 0 => {
+            return Err(ConfigError::new("window.gap", "a gap has at least one millisecond").into());
         }
+        WindowOptions::Session { gap, time } => (Window::Session { gap_ms: gap.as_millis() }, Some(*time)),
+        WindowOptions::Count { size: 0 } => return Err(ConfigError::new("window.size", "a window has at least one row").into()),
+        WindowOptions::Count { size } => (Window::Count { size: *size }, None),
     })
 }
 
@@ -152,8 +166,9 @@ impl OperatorSpec for WindowSpec {
 
     fn determinism(&self) -> Determinism {
         match &self.window {
-            Window::Sliced(_) if self.event_time.is_none() => Determinism::No("windows of processing time hang on when a row is processed".into()),
-            Window::Sliced(_) => self.aggregates.determinism(),
+            Window::Count { .. } => Determinism::No("which rows share a count window hangs on the order in which they arrive".into()),
+            _ if self.event_time.is_none() => Determinism::No("windows of processing time hang on when a row is processed".into()),
+            _ => self.aggregates.determinism(),
         }
     }
 
@@ -173,7 +188,9 @@ impl OperatorSpec for WindowSpec {
 
     fn create(&self, context: OperatorContext<'_>) -> Result<Box<dyn Operator>> {
         match &self.window {
-            Window::Sliced(slices) => Ok(Box::new(panes::TimeWindows::open(self, slices.clone(), context)?)),
+            Window::Sliced(slices) => Ok(Box::new(TimeWindows::open(self, slices.clone(), context)?)),
+            Window::Session { gap_ms } => Ok(Box::new(session::SessionWindows::open(self, *gap_ms, context)?)),
+            Window::Count { size } => Ok(Box::new(count::CountWindows::open(self, *size, context)?)),
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct TimeWindows {
     pub(crate) results: Results,
     pub(crate) slices: Slices,
     pub(crate) lateness_ms: i64,
-    event_time: Option<usize>,
+    time: TimeSource,
     metrics: Arc<NodeMetrics>,
     clock: Arc<dyn Clock>,
 
@@ -70,6 +70,17 @@ pub(crate) struct TimeWindows {
     pub(crate) spare: Option<Groups>,
     memory_bytes: usize,
     batches: u32,
+}
+
+/// What rows are put into slices by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TimeSource {
+    /// The column of event time.
+    Event(usize),
+    /// The clock.
+    Processing,
+    /// Nothing: all rows are of one slice, which ends with the input.
+    Whole,
 }
 
 /// A pane table, and which slices it holds.
@@ -145,18 +156,35 @@ impl FrozenPanes {
 
 impl TimeWindows {
     pub(crate) fn open(spec: &WindowSpec, slices: Slices, context: OperatorContext<'_>) -> Result<Self> {
-        let frozen = FrozenPanes::open(context.state, PANES, &spec.aggregates, &slices)?;
-        let late_frozen = match spec.lateness_ms {
+        let time = spec.event_time.map_or(TimeSource::Processing, TimeSource::Event);
+        Self::new(&spec.aggregates, &spec.results, slices, time, spec.lateness_ms, context)
+    }
+
+    /// One window of all rows, for results at the end of bounded input.
+    pub(crate) fn whole(aggregates: &Arc<Aggregates>, results: &Results, context: OperatorContext<'_>) -> Result<Self> {
+        Self::new(aggregates, results, Slices::fixed(1, 1, 0), TimeSource::Whole, 0, context)
+    }
+
+    fn new(
+        aggregates: &Arc<Aggregates>,
+        results: &Results,
+        slices: Slices,
+        time: TimeSource,
+        lateness_ms: i64,
+        context: OperatorContext<'_>,
+    ) -> Result<Self> {
+        let frozen = FrozenPanes::open(context.state, PANES, aggregates, &slices)?;
+        let late_frozen = match lateness_ms {
             0 => None,
-            _ => Some(FrozenPanes::open(context.state, LATE_PANES, &spec.aggregates, &slices)?),
+            _ => Some(FrozenPanes::open(context.state, LATE_PANES, aggregates, &slices)?),
         };
         let watermark_ms = context.state.broadcast(WATERMARK)?.and_then(|v| v.as_i64()).unwrap_or(i64::MIN);
         let mut windows = Self {
-            aggregates: Arc::clone(&spec.aggregates),
-            results: spec.results.clone(),
+            aggregates: Arc::clone(aggregates),
+            results: results.clone(),
             slices,
-            lateness_ms: spec.lateness_ms,
-            event_time: spec.event_time,
+            lateness_ms,
+            time,
             metrics: context.metrics,
             clock: context.clock,
             live: BTreeMap::new(),
@@ -223,11 +251,9 @@ impl TimeWindows {
         })
     }
 
-    fn process_now(&mut self, batch: &RecordBatch, out: &mut dyn Output) -> Result<()> {
+    fn process_in_one(&mut self, time_ms: i64, batch: &RecordBatch, out: &mut dyn Output) -> Result<()> {
         let (rows, _) = self.aggregates.rows(batch, out)?;
-        // A clock set back must not open a window that has fired.
-        let now_ms = self.clock.now_ms().max(self.watermark_ms.saturating_add(1));
-        let slice = self.slices.slice_of(now_ms);
+        let slice = self.slices.slice_of(time_ms);
         if rows.rows > 0 {
             table_of(&mut self.live, slice, &self.aggregates, &mut self.spare)?.update(&rows)?;
         }
@@ -291,9 +317,11 @@ fn table_of<'a>(tables: &'a mut BTreeMap<i64, Groups>, slice: i64, aggregates: &
 
 impl Operator for TimeWindows {
     fn process(&mut self, _: usize, batch: RecordBatch, out: &mut dyn Output) -> Result<Progress> {
-        match self.event_time {
-            Some(time) => self.process_event_time(time, batch, out)?,
-            None => self.process_now(&batch, out)?,
+        match self.time {
+            TimeSource::Event(time) => self.process_event_time(time, batch, out)?,
+            // A clock set back must not open a window that has fired.
+            TimeSource::Processing => self.process_in_one(self.clock.now_ms().max(self.watermark_ms.saturating_add(1)), &batch, out)?,
+            TimeSource::Whole => self.process_in_one(0, &batch, out)?,
         }
         self.compact()?;
         self.measure();
@@ -301,14 +329,14 @@ impl Operator for TimeWindows {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut dyn Output) -> Result<Progress> {
-        if self.event_time.is_none() {
-            return Ok(Progress::Done);
+        match self.time {
+            TimeSource::Event(_) => self.advance_to(watermark.0, out),
+            TimeSource::Processing | TimeSource::Whole => Ok(Progress::Done),
         }
-        self.advance_to(watermark.0, out)
     }
 
     fn next_timer_ms(&self) -> Option<i64> {
-        if self.event_time.is_some() {
+        if self.time != TimeSource::Processing {
             return None;
         }
         let window = self.next_window(self.first_open(self.watermark_ms))?;
@@ -316,7 +344,7 @@ impl Operator for TimeWindows {
     }
 
     fn on_timer(&mut self, now_ms: i64, out: &mut dyn Output) -> Result<Progress> {
-        if self.event_time.is_some() {
+        if self.time != TimeSource::Processing {
             return Ok(Progress::Done);
         }
         self.advance_to(now_ms.saturating_sub(1), out)

@@ -24,6 +24,8 @@ pub(crate) struct Revision {
     former_group: Vec<Option<usize>>,
     former_groups: usize,
     indices: Vec<usize>,
+    /// The new partials with the group of each row: they are merged behind the former ones, as they came.
+    changes: Vec<(Vec<usize>, RecordBatch)>,
     /// The results, after [`Self::evaluate`]: of keys that had one (with the keys' numbers, ascending), and of all changed keys.
     results: (GroupResults, Vec<u32>, GroupResults),
 }
@@ -40,6 +42,7 @@ impl Revision {
             former_group: Vec::new(),
             former_groups: 0,
             indices: Vec::new(),
+            changes: Vec::new(),
             results: Default::default(),
         })
     }
@@ -50,12 +53,13 @@ impl Revision {
     }
 
     /// Adds partials that no result holds yet. All of them come before the first [`Self::add_former`].
-    pub(crate) fn add_changes(&mut self, aggregates: &Aggregates, partial: &RecordBatch) -> Result<()> {
+    pub(crate) fn add_changes(&mut self, aggregates: &Aggregates, partial: RecordBatch) -> Result<()> {
         let keys = aggregates.keys.len();
         self.table.intern_rows(&partial.columns()[..keys], partial.num_rows(), &mut self.indices).map_err(failed)?;
         self.changed = self.table.len();
         self.former_group.resize(self.changed, None);
-        merge_states(aggregates, &mut self.current, &partial.columns()[keys..], &self.indices, self.changed)
+        self.changes.push((self.indices.clone(), partial));
+        Ok(())
     }
 
     /// Adds partials that the former results hold.
@@ -81,7 +85,10 @@ impl Revision {
     }
 
     /// Computes the results of the calls. Nothing is added afterwards.
-    pub(crate) fn evaluate(&mut self) -> Result<()> {
+    pub(crate) fn evaluate(&mut self, aggregates: &Aggregates) -> Result<()> {
+        for (groups, partial) in std::mem::take(&mut self.changes) {
+            merge_states(aggregates, &mut self.current, &partial.columns()[aggregates.keys.len()..], &groups, self.changed)?;
+        }
         let keys: Vec<ArrayRef> = self.table.emit_all().map_err(failed)?.iter().map(|k| k.slice(0, self.changed)).collect();
         let (numbers, order): (Vec<u32>, Vec<u32>) =
             self.former_group.iter().enumerate().filter_map(|(group, former)| former.map(|f| (group as u32, f as u32))).unzip();

@@ -1,0 +1,11 @@
+//! The specification of the operators, by example and against reference interpreters.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod deduplicate;
+mod harness;
+mod reference;
+mod row_wise;
+mod running_aggregate;
+mod sessions_and_counts;
+mod sliced_windows;
+mod speed;
