@@ -4,8 +4,8 @@
 //! renamed by the commit (decision 14 of the design):
 //!
 //! ```text
-//!  folder:    .part-RUN-gGENERATION-SUBTASK-N.csv.inprogress ─► part-RUN-gGENERATION-SUBTASK-N.csv    when large, old, or at the end of the input
-//!  one file:  .NAME.inprogress-RUN                           ─► NAME                                  at the end of the input
+//!  folder:    .part-RUN-NODE-gGENERATION-SUBTASK-N.csv.inprogress ─► part-RUN-NODE-gGENERATION-SUBTASK-N.csv    when large, old, or at the end
+//!  one file:  .NAME.inprogress-RUN-NODE                           ─► NAME                                       at the end of the input
 //! ```
 //! Files of lines go on over checkpoints: the checkpoint holds their durable length, a restart cuts off what lies behind it. Parquet files end at
 //! each checkpoint; where one file is asked for they are joined at the end of the input, without decoding.
@@ -14,6 +14,7 @@ mod committer;
 mod compress;
 mod disk;
 mod leftovers;
+mod names;
 mod open_file;
 mod options;
 mod state;

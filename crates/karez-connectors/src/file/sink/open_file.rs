@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -13,19 +13,11 @@ use karez_formats::encode::{EncodeError, Encoder, encode_or_reject};
 
 use super::compress::Compressor;
 use super::disk::{Output, failed};
+use super::names::Names;
 use super::options::{Compression, Plan};
 
 /// Encoded bytes kept before they go to the operating system.
 const BUFFER_BYTES: usize = 256 << 10;
-
-/// Where a file is and what it will be.
-#[derive(Clone, Debug)]
-pub(super) struct Names {
-    /// The name it is written under: begins with `.`.
-    pub(super) temporary: PathBuf,
-    /// The name it gets when it is committed, in the same folder.
-    pub(super) target: PathBuf,
-}
 
 /// A file that rows are written to.
 pub(super) struct OpenFile {

@@ -15,7 +15,8 @@ use karez_formats::encode::parquet::concatenate;
 use serde_json::Value;
 
 use super::disk::{blocking, create_folder, failed, sync_folder};
-use super::open_file::{FinishedOutput, Names, OpenFile, open_at};
+use super::names::{self, Names};
+use super::open_file::{FinishedOutput, OpenFile, open_at};
 use super::options::{Format, IfExists, Plan};
 use super::state::{FileState, FinishedFile};
 use super::template::PathTemplate;
@@ -130,19 +131,15 @@ impl FileWriter {
         Ok(Some(own))
     }
 
-    /// Names for a new file at a place. Run, generation, subtask and counter make a name that is never given twice.
+    /// Names for a new file at a place.
     fn names(&mut self, place: &Path) -> Names {
-        let run = &self.context.run;
         let number = self.counter;
         self.counter += 1;
-        if self.plan.fixed {
-            let folder = place.parent().unwrap_or(Path::new("/"));
-            let name = place.file_name().unwrap_or_default().to_string_lossy();
-            let segment = if self.plan.format == Format::Parquet { format!("-g{}-{number}", run.generation) } else { String::new() };
-            return Names { temporary: folder.join(format!(".{name}.inprogress-{}{segment}", run.run)), target: place.to_owned() };
+        match (self.plan.fixed, self.plan.format) {
+            (true, Format::Parquet) => names::segment(place, &self.context.run, number),
+            (true, _) => names::whole(place, &self.context.run),
+            (false, _) => names::part(place, &self.context.run, self.context.subtask, number, &self.plan.extension()),
         }
-        let name = format!("part-{}-g{}-{}-{number}.{}", run.run, run.generation, self.context.subtask, self.plan.extension());
-        Names { temporary: place.join(format!(".{name}.inprogress")), target: place.join(name) }
     }
 
     fn begin(&mut self, place: &Path) -> Result<OpenFile> {
@@ -249,14 +246,7 @@ impl FileWriter {
             }
             let mut files: Vec<PathBuf> = parts.iter().map(|p| p.names.temporary.clone()).collect();
             let base = if append { Some(std::fs::metadata(&target).map_err(|e| failed("read", &target, &e))?.len()) } else { None };
-            let names = Names {
-                temporary: target.with_file_name(format!(
-                    ".{}.inprogress-{}",
-                    target.file_name().unwrap_or_default().to_string_lossy(),
-                    self.context.run.run
-                )),
-                target: target.clone(),
-            };
+            let names = names::whole(&target, &self.context.run);
             let path = names.temporary.clone();
             let segments = files.clone();
             if append {

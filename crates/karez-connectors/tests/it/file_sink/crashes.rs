@@ -52,8 +52,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 async fn run(folder: &Path, config: Value, steps: &[Step]) {
     std::fs::create_dir_all(folder).unwrap();
-    // Of another run, of a run whose name begins alike, and of people.
-    let foreign = [".part-ffffffffffff-g1-0-0.csv.inprogress", ".part-0123456789ab0-g1-0-0.csv.inprogress", "foreign.txt", ".hidden"];
+    // Of another run, of another sink whose name begins alike, and of people.
+    let foreign = [
+        ".part-ffffffffffff-out-g0-0-0.csv.inprogress",
+        ".part-0123456789ab-out2-g0-0-0.csv.inprogress",
+        ".all.csv.inprogress-ffffffffffff-out",
+        "foreign.txt",
+        ".hidden",
+    ];
     let foreign: Vec<_> = foreign.iter().map(|n| folder.join(n)).collect();
     foreign.iter().for_each(|p| std::fs::write(p, "not ours").unwrap());
     let before = contents(&foreign);
@@ -128,7 +134,7 @@ async fn run(folder: &Path, config: Value, steps: &[Step]) {
     assert!(end.committables.is_empty());
     assert_eq!(numbers(folder), (0..next).collect::<Vec<_>>());
     assert_eq!(contents(&foreign), before);
-    assert_eq!(hidden(folder).len(), 3, "nothing of this run is left: {:?}", hidden(folder));
+    assert_eq!(hidden(folder).len(), 4, "nothing of this run is left: {:?}", hidden(folder));
 }
 
 fn exactly_once(config: impl Fn(&Path) -> Value, steps: &[Step]) {

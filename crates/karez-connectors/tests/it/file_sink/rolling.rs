@@ -56,7 +56,7 @@ async fn names_hold_run_subtask_and_counter_and_no_generation_uses_one_again() {
         manifest = engine.checkpoint(true).await.unwrap();
     }
     let names: Vec<String> = visible(dir.path()).iter().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect();
-    let expected = ["g1-0-0", "g1-1-0", "g2-0-0", "g2-1-0"].map(|n| format!("part-{RUN}-{n}.csv.zst"));
+    let expected = ["g1-0-0", "g1-1-0", "g2-0-0", "g2-1-0"].map(|n| format!("part-{RUN}-out-{n}.csv.zst"));
     assert_eq!(names, expected);
 }
 
@@ -127,7 +127,7 @@ async fn a_full_disk_names_the_file() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let link = dir.path().join(format!(".all.csv.inprogress-{RUN}"));
+    let link = dir.path().join(format!(".all.csv.inprogress-{RUN}-out"));
     let mut engine = Engine::new(&json!({ "path": dir.path().join("all.csv") }), &numbered());
     engine.start(&Manifest::default(), 1).await.unwrap();
     std::os::unix::fs::symlink("/dev/full", &link).unwrap();
@@ -150,4 +150,30 @@ async fn an_orderly_end_without_commit_leaves_only_what_a_checkpoint_names() {
         writer.close().await.unwrap();
     }
     assert_eq!(files(dir.path()), named);
+}
+
+#[tokio::test]
+async fn two_sinks_of_one_job_share_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), json!({ "format": "csv" }));
+    let mut sinks = ["a", "a-g1", "ä/b"].map(|node| {
+        let mut engine = Engine::new(&config, &numbered());
+        engine.run.node = node.to_owned();
+        engine
+    });
+    let mut manifests = Vec::new();
+    for (i, engine) in sinks.iter_mut().enumerate() {
+        engine.start(&Manifest::default(), 1).await.unwrap();
+        engine.write(0, rows([i as i64])).await.unwrap();
+        manifests.push(engine.checkpoint(false).await.unwrap());
+    }
+    assert_eq!(hidden(dir.path()).len(), 3);
+    for (engine, manifest) in sinks.iter_mut().zip(&manifests) {
+        // Cleaning up for one leaves the files of the others, which are of an older generation too.
+        engine.start(manifest, 1).await.unwrap();
+    }
+    for engine in &mut sinks {
+        engine.checkpoint(true).await.unwrap();
+    }
+    assert_eq!(numbers(dir.path()), [0, 1, 2]);
 }
