@@ -35,3 +35,16 @@ pub const fn point(name: &str) -> Result<()> {
     let _ = name;
     Ok(())
 }
+
+#[cfg(all(test, feature = "failpoints"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    #[test]
+    fn a_step_fails_with_the_reason_it_was_given() {
+        fail::cfg("a step of this test", "1*off->return(no luck)").unwrap();
+        assert!(super::point("a step of this test").is_ok());
+        let error = super::point("a step of this test").unwrap_err().to_string();
+        assert!(error.contains("a step of this test") && error.contains("no luck"), "{error}");
+        fail::remove("a step of this test");
+    }
+}

@@ -189,3 +189,28 @@ pub(in crate::checkpoint) fn failed(what: &str, path: &Path, cause: std::io::Err
     };
     Error::external(format!("cannot {what} {}{advice}", path.display())).caused_by(cause)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_with_what_to_do() {
+        let path = Path::new("/dev/full");
+        let cause = OpenOptions::new().write(true).open(path).and_then(|mut f| f.write_all(b"x")).unwrap_err();
+        let error = failed("write", path, cause).to_string();
+        assert!(error.contains("/dev/full") && error.contains("the disk or the quota is full") && error.contains("checkpoint.storage"), "{error}");
+    }
+
+    #[test]
+    fn what_a_writer_that_died_left_is_removed_and_never_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(dir.path()).unwrap();
+        store.create("log/1", &Bytes::from_static(b"whole")).unwrap();
+        fs::write(dir.path().join("log/.tmp-1-0"), "ha").unwrap();
+        assert_eq!(store.list("log").unwrap(), ["log/1"]);
+        store.remove_temporary().unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("log")).unwrap().count(), 1);
+    }
+}
