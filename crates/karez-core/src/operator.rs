@@ -72,8 +72,8 @@ pub trait OperatorSpec: Send + Sync + 'static {
         None
     }
 
-    /// Whether rows go through with all their columns unchanged (filter, split, union, deduplicate): then an input needs
-    /// [`Self::required_columns`] and whatever is needed of the outputs, not all of its columns.
+    /// Whether rows go through on some output with all their columns unchanged (filter, split, union, deduplicate, late rows of a window): then
+    /// an input needs [`Self::required_columns`] and whatever is needed of the outputs, not all of its columns.
     fn passes_columns(&self) -> bool {
         false
     }

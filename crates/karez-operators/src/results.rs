@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int8Array, RecordBatchOptions, TimestampMillisecondArray};
-use arrow::compute::interleave;
+use arrow::array::{ArrayRef, Int8Array, RecordBatchOptions, TimestampMillisecondArray, make_comparator};
+use arrow::compute::{SortOptions, interleave};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use karez_core::config::ConfigError;
@@ -190,12 +190,13 @@ impl Results {
     pub(crate) fn updates(&self, old: &FinishedRows, new: &FinishedRows) -> Result<RecordBatch> {
         let mut picks: Vec<(usize, usize)> = Vec::with_capacity(2 * new.groups.len());
         let mut kinds: Vec<i8> = Vec::with_capacity(2 * new.groups.len());
+        let differ = differences(old, new);
         let (mut o, mut n) = (0, 0);
         while o < old.groups.len() || n < new.groups.len() {
             let (old_group, new_group) = (old.groups.get(o), new.groups.get(n));
             let both = old_group.is_some() && old_group == new_group;
             let takes_old = both || new_group.is_none_or(|g| old_group.is_some_and(|o| o < g));
-            if both && !differ(old, o, new, n) {
+            if both && !differ(o, n) {
                 (o, n) = (o + 1, n + 1);
                 continue;
             }
@@ -219,7 +220,9 @@ impl Results {
     }
 }
 
-/// Whether two rows differ in a column.
-fn differ(old: &FinishedRows, o: usize, new: &FinishedRows, n: usize) -> bool {
-    old.columns.iter().zip(&new.columns).any(|(old, new)| old.slice(o, 1).to_data() != new.slice(n, 1).to_data())
+/// Tells whether a row of `old` and one of `new` differ in a column. Values that arrow cannot compare count as different.
+fn differences<'a>(old: &FinishedRows, new: &FinishedRows) -> impl Fn(usize, usize) -> bool + 'a {
+    let columns = old.columns.iter().zip(&new.columns);
+    let comparators: Vec<_> = columns.map(|(old, new)| make_comparator(old.as_ref(), new.as_ref(), SortOptions::default()).ok()).collect();
+    move |o, n| comparators.iter().any(|compare| compare.as_ref().is_none_or(|compare| compare(o, n).is_ne()))
 }

@@ -74,7 +74,7 @@ pub(crate) struct WindowSpec {
     event_time: Option<usize>,
     /// How long results may be updated, milliseconds.
     lateness_ms: i64,
-    /// The window as the user wrote it.
+    /// What the state depends on of the window.
     window_text: String,
 }
 
@@ -117,7 +117,7 @@ impl WindowSpec {
             outputs.push(OutputPort { name: options.late_output, schema: input.clone() });
         }
         let lateness_ms = if context.batch { 0 } else { lateness_ms };
-        let window_text = context.config.get("window").map(ToString::to_string).unwrap_or_default();
+        let window_text = options.window.to_string();
         Ok(Self { aggregates, results, outputs, window, event_time, lateness_ms, window_text })
     }
 }
@@ -180,6 +180,11 @@ impl OperatorSpec for WindowSpec {
             columns.insert(at, time);
         }
         Some(columns)
+    }
+
+    fn passes_columns(&self) -> bool {
+        // Late rows do.
+        self.outputs.len() > 1
     }
 
     fn identity(&self) -> String {

@@ -1,5 +1,7 @@
 //! Options of `window-aggregate`.
 
+use std::fmt;
+
 use chrono_tz::Tz;
 use karez_core::config::{ConfigError, Span};
 use karez_core::error::did_you_mean;
@@ -106,6 +108,22 @@ pub(crate) enum TimeKind {
     Event,
     /// The clock, when the row is processed. Results are not repeatable.
     Processing,
+}
+
+/// The window as part of an operator's identity: however it was written, the same window has the same text.
+impl fmt::Display for WindowOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tumbling { size, offset, time_zone, time } => {
+                write!(f, "tumbling {size} offset {offset} zone {} time {time:?}", time_zone.as_deref().unwrap_or("none"))
+            }
+            Self::Sliding { size, slide, offset, time_zone, time } => {
+                write!(f, "sliding {size} by {slide} offset {offset} zone {} time {time:?}", time_zone.as_deref().unwrap_or("none"))
+            }
+            Self::Session { gap, time } => write!(f, "session {gap} time {time:?}"),
+            Self::Count { size } => write!(f, "count {size}"),
+        }
+    }
 }
 
 /// The slices of a tumbling or sliding window.

@@ -55,7 +55,7 @@ fn a_key_is_new_again_after_its_time_to_live() {
     job.orders(&[order(1, 2.0, 0)]);
     assert_eq!(job.take(0).len(), 1);
     job.clock(12_500);
-    assert_eq!(job.checkpoint().pane_rows("seen"), 0);
+    assert_eq!(job.checkpoint().keys("seen"), 0);
     job.orders(&[order(1, 3.0, 0)]);
     assert_eq!(job.take(0).len(), 1);
 }

@@ -1,19 +1,22 @@
 //! Runs one operator as the engine would: rows are hashed to subtasks, calls are resumed, state is snapshotted and restored.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use karez_core::key_group::{key_groups_of, subtask_of};
 use karez_core::metrics::NodeMetrics;
-use karez_core::state::{Frozen, KeyedTable, PaneTable, Snapshot, StateStore};
+use karez_core::state::{Snapshot, StateStore};
 use karez_core::{
-    BadRecord, Distribution, KeyGroup, KeyGroupRange, ManualClock, Operator, OperatorContext, OperatorSpec, Output, PlanContext, Progress, Registry,
-    Result, StreamSchema, Watermark,
+    BadRecord, CheckpointId, Distribution, Error, KeyGroupRange, ManualClock, Operator, OperatorContext, OperatorSpec, Output, PlanContext, Progress,
+    Registry, Result, StreamSchema, Watermark,
+};
+use karez_runtime::state::{
+    Backend, MemoryBudget, OperatorState, RestoredState, StateFileStore, StateHandle, StoreContext, WriteContext, file_prefix, write_snapshot,
 };
 use serde_json::Value;
 
@@ -117,6 +120,8 @@ pub struct Job {
     pub metrics: Arc<NodeMetrics>,
     /// How often a call was resumed.
     pub resumed: usize,
+    files: Arc<Files>,
+    checkpoints: u64,
 }
 
 impl Job {
@@ -126,8 +131,18 @@ impl Job {
 
     pub fn of(spec: Arc<dyn OperatorSpec>, parallelism: usize) -> Self {
         let out = Collected { capacity: usize::MAX, ..Collected::default() };
-        let mut job = Self { spec, subtasks: Vec::new(), out, clock: Arc::new(ManualClock::new(0)), metrics: Arc::default(), resumed: 0 };
-        job.start(parallelism, &Saved::default());
+        let mut job = Self {
+            spec,
+            subtasks: Vec::new(),
+            out,
+            clock: Arc::new(ManualClock::new(0)),
+            metrics: Arc::default(),
+            resumed: 0,
+            files: Arc::default(),
+            checkpoints: 0,
+        };
+        let nothing = Saved { handles: Vec::new(), files: Arc::clone(&job.files) };
+        job.start(parallelism, &nothing);
         job
     }
 
@@ -139,7 +154,7 @@ impl Job {
     fn start(&mut self, parallelism: usize, saved: &Saved) {
         self.subtasks = (0..parallelism)
             .map(|subtask| {
-                let mut state = saved.store(KeyGroupRange::of_subtask(subtask, parallelism, KEY_GROUPS), subtask, parallelism);
+                let mut state = saved.store(subtask, parallelism);
                 let context = OperatorContext {
                     subtask,
                     parallelism,
@@ -147,7 +162,9 @@ impl Job {
                     metrics: Arc::clone(&self.metrics),
                     clock: Arc::clone(&self.clock) as _,
                 };
-                self.spec.create(context).unwrap()
+                let operator = self.spec.create(context).unwrap();
+                assert_eq!(state.unclaimed(), Vec::<String>::new(), "state that nobody asks for is lost");
+                operator
             })
             .collect();
     }
@@ -218,13 +235,22 @@ impl Job {
     }
 
     pub fn checkpoint(&mut self) -> Saved {
-        let mut saved = Saved::default();
-        for operator in &mut self.subtasks {
+        self.checkpoints += 1;
+        let parallelism = self.subtasks.len();
+        let mut write = |(subtask, operator): (usize, &mut Box<dyn Operator>)| {
             let mut snapshot = Snapshot::default();
             operator.snapshot(&mut snapshot).unwrap();
-            saved.add(snapshot);
-        }
-        saved
+            let context = WriteContext {
+                storage: self.files.as_ref(),
+                checkpoint: CheckpointId(self.checkpoints),
+                savepoint: false,
+                prefix: file_prefix("node", subtask),
+                key_groups: KeyGroupRange::of_subtask(subtask, parallelism, KEY_GROUPS),
+            };
+            write_snapshot(snapshot, &context).unwrap()
+        };
+        let handles = self.subtasks.iter_mut().enumerate().map(&mut write).collect();
+        Saved { handles, files: Arc::clone(&self.files) }
     }
 
     /// Takes a checkpoint and starts anew from it.
@@ -248,195 +274,46 @@ impl Job {
 
 // ===== state =====
 
-type Panes = BTreeMap<i64, Vec<RecordBatch>>;
-type Keyed = BTreeMap<(KeyGroup, Vec<u8>), (Bytes, i64)>;
+/// State files in memory.
+#[derive(Debug, Default)]
+pub struct Files(Mutex<BTreeMap<String, Bytes>>);
 
-enum TableCopy {
-    Panes { data: Panes, key_columns: usize },
-    Keyed(Keyed),
+impl StateFileStore for Files {
+    fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        assert!(self.0.lock().unwrap().insert(name.to_owned(), bytes).is_none(), "{name} was written twice");
+        Ok(())
+    }
+
+    fn get(&self, name: &str) -> Result<Bytes> {
+        self.0.lock().unwrap().get(name).cloned().ok_or_else(|| Error::internal(format!("no file {name}")))
+    }
 }
 
 /// A checkpoint of all subtasks.
-#[derive(Default)]
 pub struct Saved {
-    tables: Vec<(String, TableCopy)>,
-    lists: BTreeMap<String, Vec<Value>>,
-    broadcasts: BTreeMap<String, Value>,
+    handles: Vec<StateHandle>,
+    files: Arc<Files>,
 }
 
 impl Saved {
-    fn add(&mut self, snapshot: Snapshot) {
-        for (name, Frozen(table)) in snapshot.tables {
-            self.tables.push((name, *table.downcast::<TableCopy>().unwrap()));
-        }
-        for (name, values) in snapshot.lists {
-            self.lists.entry(name).or_default().extend(values);
-        }
-        for (name, value) in snapshot.broadcasts {
-            self.broadcasts.entry(name).or_insert(value);
-        }
+    /// The state of a subtask.
+    fn store(&self, subtask: usize, parallelism: usize) -> OperatorState {
+        let restored =
+            if self.handles.is_empty() { RestoredState::none() } else { RestoredState::new(self.handles.clone(), Arc::clone(&self.files) as _) };
+        let key_groups = KeyGroupRange::of_subtask(subtask, parallelism, KEY_GROUPS);
+        let context = StoreContext { subtask, parallelism, key_groups, account: MemoryBudget::new(None).account("node") };
+        Backend::Memory.store(context, restored).unwrap()
     }
 
-    /// Rows held in pane tables of a name.
-    pub fn pane_rows(&self, table: &str) -> usize {
-        let rows = |t: &TableCopy| match t {
-            TableCopy::Panes { data, .. } => data.values().flatten().map(RecordBatch::num_rows).sum(),
-            TableCopy::Keyed(entries) => entries.len(),
-        };
-        self.tables.iter().filter(|(name, _)| name == table).map(|(_, t)| rows(t)).sum()
+    /// Rows in the files that hold the panes of a table.
+    pub fn pane_rows(&self, table: &str) -> u64 {
+        let files = self.handles.iter().flat_map(|h| &h.tables[table].files);
+        files.filter(|f| !f.panes.is_empty()).map(|f| f.rows).sum()
     }
 
-    fn store(&self, range: KeyGroupRange, subtask: usize, parallelism: usize) -> TestStore {
-        let mut store =
-            TestStore { range, panes: BTreeMap::new(), keyed: BTreeMap::new(), lists: BTreeMap::new(), broadcasts: self.broadcasts.clone() };
-        for (name, table) in &self.tables {
-            match table {
-                TableCopy::Panes { data, key_columns } => {
-                    let mine = store.panes.entry(name.clone()).or_default();
-                    for (pane, batches) in data {
-                        for batch in batches {
-                            let rows = rows_in(range, batch, *key_columns);
-                            if rows.num_rows() > 0 {
-                                mine.entry(*pane).or_default().push(rows);
-                            }
-                        }
-                    }
-                }
-                TableCopy::Keyed(entries) => {
-                    let mine = store.keyed.entry(name.clone()).or_default();
-                    mine.extend(entries.iter().filter(|((group, _), _)| range.contains(*group)).map(|(k, v)| (k.clone(), v.clone())));
-                }
-            }
-        }
-        for (name, values) in &self.lists {
-            let mine = values.iter().enumerate().filter(|(i, _)| i % parallelism == subtask).map(|(_, v)| v.clone());
-            store.lists.insert(name.clone(), mine.collect());
-        }
-        store
-    }
-}
-
-fn rows_in(range: KeyGroupRange, batch: &RecordBatch, key_columns: usize) -> RecordBatch {
-    let mut groups = Vec::new();
-    key_groups_of(&batch.columns()[..key_columns], batch.num_rows(), range.of, &mut groups).unwrap();
-    let rows: UInt32Array = (0..batch.num_rows() as u32).filter(|&row| range.contains(groups[row as usize])).collect::<Vec<_>>().into();
-    take_record_batch(batch, &rows).unwrap()
-}
-
-struct TestStore {
-    range: KeyGroupRange,
-    panes: BTreeMap<String, Panes>,
-    keyed: BTreeMap<String, Keyed>,
-    lists: BTreeMap<String, Vec<Value>>,
-    broadcasts: BTreeMap<String, Value>,
-}
-
-impl StateStore for TestStore {
-    fn key_groups(&self) -> KeyGroupRange {
-        self.range
-    }
-
-    fn pane_table(&mut self, name: &str, schema: SchemaRef, key_columns: usize) -> Result<Box<dyn PaneTable>> {
-        Ok(Box::new(TestPanes { data: self.panes.remove(name).unwrap_or_default(), schema, key_columns }))
-    }
-
-    fn keyed_table(&mut self, name: &str) -> Result<Box<dyn KeyedTable>> {
-        Ok(Box::new(TestKeyed { data: self.keyed.remove(name).unwrap_or_default(), range: self.range }))
-    }
-
-    fn list(&mut self, name: &str) -> Result<Vec<Value>> {
-        Ok(self.lists.remove(name).unwrap_or_default())
-    }
-
-    fn broadcast(&mut self, name: &str) -> Result<Option<Value>> {
-        Ok(self.broadcasts.get(name).cloned())
-    }
-}
-
-struct TestPanes {
-    data: Panes,
-    schema: SchemaRef,
-    key_columns: usize,
-}
-
-impl PaneTable for TestPanes {
-    fn append(&mut self, pane: i64, partials: RecordBatch) -> Result<()> {
-        assert_eq!(partials.schema(), self.schema);
-        self.data.entry(pane).or_default().push(partials);
-        Ok(())
-    }
-
-    fn panes(&self) -> Vec<i64> {
-        self.data.keys().copied().collect()
-    }
-
-    fn read(&self, pane: i64) -> Result<Vec<RecordBatch>> {
-        Ok(self.data.get(&pane).cloned().unwrap_or_default())
-    }
-
-    fn drop_pane(&mut self, pane: i64) -> Result<()> {
-        self.data.remove(&pane);
-        Ok(())
-    }
-
-    fn replace(&mut self, pane: i64, partials: Vec<RecordBatch>) -> Result<()> {
-        self.data.insert(pane, partials);
-        Ok(())
-    }
-
-    fn freeze(&mut self) -> Result<Frozen> {
-        Ok(Frozen(Box::new(TableCopy::Panes { data: self.data.clone(), key_columns: self.key_columns })))
-    }
-
-    fn memory_bytes(&self) -> usize {
-        0
-    }
-}
-
-struct TestKeyed {
-    data: Keyed,
-    range: KeyGroupRange,
-}
-
-impl KeyedTable for TestKeyed {
-    fn get(&mut self, key_group: KeyGroup, key: &[u8], now_ms: i64) -> Result<Option<Bytes>> {
-        assert!(self.range.contains(key_group), "key group {} is another subtask's", key_group.0);
-        Ok(self.data.get(&(key_group, key.to_vec())).filter(|(_, expires)| *expires > now_ms).map(|(value, _)| value.clone()))
-    }
-
-    fn put(&mut self, key_group: KeyGroup, key: &[u8], value: Bytes, expires_ms: i64) -> Result<()> {
-        assert!(self.range.contains(key_group), "key group {} is another subtask's", key_group.0);
-        self.data.insert((key_group, key.to_vec()), (value, expires_ms));
-        Ok(())
-    }
-
-    fn delete(&mut self, key_group: KeyGroup, key: &[u8]) -> Result<()> {
-        self.data.remove(&(key_group, key.to_vec()));
-        Ok(())
-    }
-
-    fn expire(&mut self, now_ms: i64, limit: usize) -> Result<usize> {
-        let expired: Vec<_> = self.data.iter().filter(|(_, (_, e))| *e <= now_ms).map(|(k, _)| k.clone()).take(limit).collect();
-        expired.iter().for_each(|k| drop(self.data.remove(k)));
-        Ok(expired.len())
-    }
-
-    fn scan(&self, cursor: Option<(KeyGroup, &[u8])>, limit: usize) -> Result<Vec<(KeyGroup, Bytes, Bytes)>> {
-        let after = cursor.map(|(g, k)| (g, k.to_vec()));
-        let entries = self.data.iter().filter(|(k, _)| after.as_ref().is_none_or(|a| *k > a)).take(limit);
-        Ok(entries.map(|((g, k), (v, _))| (*g, Bytes::from(k.clone()), v.clone())).collect())
-    }
-
-    fn len(&self) -> usize {
-        self.data.len()
-    }
-
-    fn freeze(&mut self) -> Result<Frozen> {
-        Ok(Frozen(Box::new(TableCopy::Keyed(self.data.clone()))))
-    }
-
-    fn memory_bytes(&self) -> usize {
-        0
+    /// Entries of a keyed table.
+    pub fn keys(&self, table: &str) -> usize {
+        self.store(0, 1).keyed_table(table).unwrap().len()
     }
 }
 

@@ -69,7 +69,7 @@ fn a_key_is_forgotten_after_its_time_to_live() {
     job.orders(&[order(1, 1.0, 0)]);
     job.take(0);
     job.clock(18_000);
-    assert_eq!(job.checkpoint().pane_rows("groups"), 1);
+    assert_eq!(job.checkpoint().keys("groups"), 1);
     job.orders(&[order(1, 1.0, 0), order(2, 3.0, 0)]);
     assert_eq!(job.take(0), ["1|2|1.0|1", "1|3|1.0|2", "2|1|3.0|0"]);
 }

@@ -23,7 +23,7 @@ fn a_session_ends_when_nothing_came_for_the_gap() {
     job.restart(3);
     job.end();
     assert_eq!(job.take(0), ["1|01T00:00:25|01T00:00:35|1|2.0"]);
-    assert_eq!(job.checkpoint().pane_rows("sessions"), 0);
+    assert_eq!(job.checkpoint().keys("sessions"), 0);
 }
 
 #[test]

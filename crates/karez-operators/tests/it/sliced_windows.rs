@@ -213,7 +213,7 @@ fn what_cannot_be_planned_is_refused_with_its_place() {
 #[test]
 fn the_identity_names_keys_with_types_window_and_aggregates() {
     let identity = plan("window-aggregate", tumbling(), &[orders()]).unwrap().identity();
-    assert_eq!(identity, r#"keyBy [user: Int64] aggregates [n = count(*), total = sum(amount)] window {"size":"10s","type":"tumbling"}"#);
+    assert_eq!(identity, r#"keyBy [user: Int64] aggregates [n = count(*), total = sum(amount)] window tumbling 10s offset 0s zone none time Event"#);
 }
 
 // ===== against the reference =====
