@@ -170,7 +170,7 @@ impl FrozenTable {
 fn merge_from(runs: &[Run]) -> usize {
     let size = |run: &Run| {
         // Dropped panes weigh nothing, so that a run of which little counts is soon rewritten.
-        run.files.iter().map(|f| if f.written_panes == 0 { f.bytes } else { f.bytes * f.panes.0.len() as u64 / f.written_panes }).sum::<u64>()
+        run.files.iter().map(|f| (f.bytes * f.panes.0.len() as u64).checked_div(f.written_panes).unwrap_or(f.bytes)).sum::<u64>()
     };
     let mut from = runs.len().saturating_sub(1);
     let mut behind = runs.last().map_or(0, size);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BinaryArray, BinaryBuilder, Int64Array, Int64Builder, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use karez_core::Result;
+use karez_core::{KeyGroup, Result};
 
 use super::StateFileStore;
 use super::file::StateFileReader;
@@ -103,6 +103,9 @@ pub(super) fn newest_entries(
     }
     Ok(())
 }
+
+/// Takes a live entry: key group, key, value, expiry.
+pub(super) type EachEntry<'a> = dyn FnMut(KeyGroup, &[u8], &[u8], i64) -> Result<()> + 'a;
 
 /// Whether an entry is over. `i64::MAX` never is.
 pub(super) const fn is_expired(expires_ms: i64, now_ms: i64) -> bool {

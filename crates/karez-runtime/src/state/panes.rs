@@ -173,7 +173,7 @@ impl<R: Clone + Send + Sync, B: BatchReader<R>> Delta for PaneDelta<R, B> {
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         for (pane, batch, size) in &self.batches {
             // Of an attempt that failed, and dropped since.
-            if !live.get(pane).is_some_and(|&since| since <= self.number) {
+            if live.get(pane).is_none_or(|&since| since > self.number) {
                 continue;
             }
             chunk.push((*pane, self.reader.get(batch)?));

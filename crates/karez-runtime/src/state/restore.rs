@@ -16,7 +16,7 @@ use super::file::StateFileReader;
 use super::handle::{StateFile, StateHandle, TableKind};
 use super::lineage::{Lineage, Run};
 use super::memory::{MemoryBatches, MemoryKeyedTable};
-use super::merge::{OpenFiles, keyed_schema, newest_entries};
+use super::merge::{EachEntry, OpenFiles, keyed_schema, newest_entries};
 use super::pane_file::PaneKey;
 use super::panes::{BatchStore, Panes};
 use super::{Backend, MemoryAccount, StateFileStore, list};
@@ -170,12 +170,7 @@ impl OperatorState {
 const RESTORED_RUN: u64 = 1 << 63;
 
 /// Visits the live entries of a keyed table in ascending order.
-fn read_entries(
-    storage: Option<&Arc<dyn StateFileStore>>,
-    name: &str,
-    files: Vec<StateFile>,
-    each: &mut dyn FnMut(KeyGroup, &[u8], &[u8], i64) -> Result<()>,
-) -> Result<()> {
+fn read_entries(storage: Option<&Arc<dyn StateFileStore>>, name: &str, files: Vec<StateFile>, each: &mut EachEntry<'_>) -> Result<()> {
     let Some(storage) = storage else { return Ok(()) };
     let mut open = OpenFiles::new(storage.as_ref(), files);
     for group in open.key_groups() {
@@ -216,8 +211,7 @@ impl StateStore for OperatorState {
         let range = self.context.key_groups;
         let lineage = Lineage::new(TableKind::Keyed, keyed_schema(), range, runs);
         let account = self.context.account.sibling();
-        let mut read =
-            |each: &mut dyn FnMut(KeyGroup, &[u8], &[u8], i64) -> Result<()>| read_entries(storage.as_ref(), name, std::mem::take(&mut files), each);
+        let mut read = |each: &mut EachEntry<'_>| read_entries(storage.as_ref(), name, std::mem::take(&mut files), each);
         match &self.backend {
             Backend::Memory => {
                 let mut table = MemoryKeyedTable::new(range, lineage, account);

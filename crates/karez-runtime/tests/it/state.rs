@@ -5,7 +5,7 @@ mod keyed;
 mod model;
 mod pane;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -29,10 +29,6 @@ pub struct Files {
 }
 
 impl Files {
-    pub fn names(&self) -> BTreeSet<String> {
-        self.files.lock().unwrap().keys().cloned().collect()
-    }
-
     pub fn bytes(&self) -> usize {
         self.files.lock().unwrap().values().map(Bytes::len).sum()
     }

@@ -15,7 +15,7 @@ use karez_core::{Error, KeyGroup, KeyGroupRange, Result};
 
 use super::super::budget::MemoryAccount;
 use super::super::lineage::{Delta, FileSet, FrozenTable, Lineage, LivePanes};
-use super::super::merge::{KeyedRowsBuilder, is_expired};
+use super::super::merge::{EachEntry, KeyedRowsBuilder, is_expired};
 use super::{DiskBackend, DiskTable, ordered};
 
 /// Bytes of changed keys that are remembered.
@@ -45,7 +45,7 @@ pub(crate) struct DiskKeyedTable {
 }
 
 /// Entries to begin with, in ascending order.
-pub(crate) type Entries<'a> = dyn FnMut(&mut dyn FnMut(KeyGroup, &[u8], &[u8], i64) -> Result<()>) -> Result<()> + 'a;
+pub(crate) type Entries<'a> = dyn FnMut(&mut EachEntry<'_>) -> Result<()> + 'a;
 
 impl DiskKeyedTable {
     /// A table of restored entries, which files hold already.

@@ -17,7 +17,7 @@ use karez_core::{Error, KeyGroup, KeyGroupRange, Result};
 use super::super::budget::MemoryAccount;
 use super::super::lineage::{Delta, FileSet, FrozenTable, Lineage, LivePanes};
 use super::super::merge::{KeyedRowsBuilder, is_expired};
-use super::shard::{Change, Entry, Group, ShardTable};
+use super::shard::{Change, Entry, Group, NewValue, ShardTable};
 
 /// Bytes of a registration in the index of expiries.
 const REGISTRATION_BYTES: usize = 24;
@@ -71,8 +71,8 @@ impl MemoryKeyedTable {
         let at = self.index(key_group)?;
         let hash = self.hasher.hash_one(key);
         let hasher = &self.hasher;
-        let Change { added, removed, expired_before } =
-            self.groups[at].put(hash, key, value, expires_ms, delta, |k| hasher.hash_one(k), &mut self.scratch);
+        let new = NewValue { value, expires_ms, delta };
+        let Change { added, removed, expired_before } = self.groups[at].put(hash, key, &new, |k| hasher.hash_one(k), &mut self.scratch);
         self.memory = self.memory + added - removed;
         if expires_ms != i64::MAX && expired_before.is_none_or(|before| before > expires_ms) {
             self.expiries.entry(expires_ms).or_default().push((key_group.0, hash));

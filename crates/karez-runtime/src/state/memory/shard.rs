@@ -25,11 +25,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn new(key: &[u8], value: &[u8], expires_ms: i64, changed: u32, scratch: &mut Vec<u8>) -> Self {
+    fn new(key: &[u8], new: &NewValue<'_>, scratch: &mut Vec<u8>) -> Self {
         scratch.clear();
         scratch.extend_from_slice(key);
-        scratch.extend_from_slice(value);
-        Self { blob: Arc::from(scratch.as_slice()), expires_ms, key_bytes: key.len() as u32, changed }
+        scratch.extend_from_slice(new.value);
+        Self { blob: Arc::from(scratch.as_slice()), expires_ms: new.expires_ms, key_bytes: key.len() as u32, changed: new.delta }
     }
 
     pub(super) fn key(&self) -> &[u8] {
@@ -42,8 +42,15 @@ impl Entry {
 
     /// What it takes: blob with its counts, its slot at the usual load, and the allocator's rounding.
     fn memory_bytes(&self) -> usize {
-        self.blob.len() + 16 + 8 + 48
+        self.blob.len() + 16 + 8 + 56
     }
+}
+
+/// What a key is set to, and the delta it is set in.
+pub(super) struct NewValue<'a> {
+    pub(super) value: &'a [u8],
+    pub(super) expires_ms: i64,
+    pub(super) delta: u32,
 }
 
 /// Entries at a barrier.
@@ -95,16 +102,7 @@ impl Group {
     }
 
     /// Sets a key.
-    pub(super) fn put(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        value: &[u8],
-        expires_ms: i64,
-        delta: u32,
-        hasher: impl Fn(&[u8]) -> u64,
-        scratch: &mut Vec<u8>,
-    ) -> Change {
+    pub(super) fn put(&mut self, hash: u64, key: &[u8], new: &NewValue<'_>, hasher: impl Fn(&[u8]) -> u64, scratch: &mut Vec<u8>) -> Change {
         if self.len >= self.shards.len() * SHARD_ENTRIES {
             self.split(&hasher);
         }
@@ -113,8 +111,8 @@ impl Group {
         }
         let at = Self::place(self.shards.len(), hash);
         let shard = &mut self.shards[at];
-        shard.changed = delta;
-        let entry = Entry::new(key, value, expires_ms, delta, scratch);
+        shard.changed = new.delta;
+        let entry = Entry::new(key, new, scratch);
         let added = entry.memory_bytes();
         match Arc::make_mut(&mut shard.table).entry(hash, |e| e.key() == key, |e| hasher(e.key())) {
             Slot::Occupied(mut slot) => {
@@ -194,7 +192,9 @@ impl Group {
         let level = (new + 1).next_power_of_two();
         let source = &mut self.shards[new - level / 2];
         let changed = source.changed;
-        let moved: Vec<Entry> = Arc::make_mut(&mut source.table).extract_if(|e| Self::place(new + 1, hasher(e.key())) == new).collect();
+        let source = Arc::make_mut(&mut source.table);
+        let moved: Vec<Entry> = source.extract_if(|e| Self::place(new + 1, hasher(e.key())) == new).collect();
+        source.shrink_to(source.len() * 3 / 2, |e| hasher(e.key()));
         let mut table = HashTable::with_capacity(moved.len());
         for entry in moved {
             table.insert_unique(hasher(entry.key()), entry, |e| hasher(e.key()));

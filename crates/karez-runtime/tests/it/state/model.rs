@@ -119,7 +119,9 @@ impl<'a> World<'a> {
             Op::Pass(ms) => {
                 self.now += i64::from(ms);
                 let now = self.now;
-                self.subtasks.iter_mut().for_each(|s| drop(s.keyed.expire(now, 3).unwrap()));
+                for s in &mut self.subtasks {
+                    assert!(s.keyed.expire(now, 3).unwrap() <= 3);
+                }
             }
             Op::Append(p, k, v) => {
                 self.panes(k.into()).append(p.into(), partials(&[(k.into(), v.into())])).unwrap();
