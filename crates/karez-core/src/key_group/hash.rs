@@ -342,7 +342,7 @@ mod tests {
     fn golden_vectors() {
         let abc = || StringArray::from(vec!["abc"]);
         let vectors = [
-            ("no column", hash(&[])[0], 0x0000_0000_0000_0000),
+            ("no column", hash(&[])[0], 0x0000_0000_0000_0000_u64),
             ("null", one(Int64Array::from(vec![None])), 0x9e37_79b9_7f4a_7c15),
             ("int 0", one(Int64Array::from(vec![0])), 0xc77b_3abb_6f87_acd9),
             ("int 1", one(Int64Array::from(vec![1])), 0x2fbc_5935_64db_792e),
