@@ -63,7 +63,9 @@ pub(super) fn of(field: &Field) -> Result<Box<dyn Column>, ArrowError> {
         DataType::Timestamp(unit, zone) => {
             let zone: Tz = zone.as_deref().unwrap_or("+00:00").parse()?;
             match unit {
-                TimeUnit::Second => Primitive::<TimestampSecondType, _>::boxed(data_type, move |s| Some(string_to_datetime(&zone, s).ok()?.timestamp())),
+                TimeUnit::Second => {
+                    Primitive::<TimestampSecondType, _>::boxed(data_type, move |s| Some(string_to_datetime(&zone, s).ok()?.timestamp()))
+                }
                 TimeUnit::Millisecond => {
                     Primitive::<TimestampMillisecondType, _>::boxed(data_type, move |s| Some(string_to_datetime(&zone, s).ok()?.timestamp_millis()))
                 }

@@ -49,7 +49,8 @@ fn an_escape_character_works_beside_doubling() {
 #[test]
 fn only_the_bad_record_is_left_out() {
     let columns = [("id", DataType::Int64), ("t", DataType::Timestamp(TimeUnit::Millisecond, None)), ("s", TEXT)];
-    let text = b"1,2013-01-01T10:00:00Z,a\n2,yesterday,b\nx,2013-01-01,c\n3,2013-01-01 10:00:00.123,d\n4,,e,f\n5,\n6,,\xff\n7,,\"open\n8,,g\n9,,\"a\"b\n";
+    let text =
+        b"1,2013-01-01T10:00:00Z,a\n2,yesterday,b\nx,2013-01-01,c\n3,2013-01-01 10:00:00.123,d\n4,,e,f\n5,\n6,,\xff\n7,,\"open\n8,,g\n9,,\"a\"b\n";
     let options = CsvOptions { multiline: false, ..CsvOptions::default() };
     let (batch, errors) = decode(&columns, &options, text);
     let batch = batch.unwrap();

@@ -128,7 +128,7 @@ impl LinesReader {
         let header = match position.offset {
             0 => None,
             _ if lines.has_header() => {
-                Some(read_header(lines, path, stream(open(path)?, position.compression, 0).map_err(cannot)?)?.unwrap_or_default())
+                Some(read_header(lines, path, stream(open(path)?, position.compression, 0).map_err(cannot)?, false)?.unwrap_or_default())
             }
             _ => Some(Vec::new()),
         };

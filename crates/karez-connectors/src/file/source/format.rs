@@ -111,8 +111,8 @@ pub(super) fn missing(name: &str, known: &[String]) -> String {
     }
 }
 
-/// The header of a file, which begins anew in `input`. `None`: it is not complete yet.
-pub(super) fn read_header(lines: &Lines, path: &str, mut input: Box<dyn Read + Send>) -> Result<Option<Vec<String>>> {
+/// The header of a file, which begins anew in `input`. `None`: it is not complete. `grows`: a header without its line feed is not.
+pub(super) fn read_header(lines: &Lines, path: &str, mut input: Box<dyn Read + Send>, grows: bool) -> Result<Option<Vec<String>>> {
     let mut start = Vec::new();
     loop {
         let before = start.len();
@@ -122,7 +122,7 @@ pub(super) fn read_header(lines: &Lines, path: &str, mut input: Box<dyn Read + S
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(e) => return Err(super::input::cannot_read(path, e)),
         };
-        match lines.preamble(&start, last).map_err(|e| Error::user(format!("the file `{path}`: {e}")))? {
+        match lines.preamble(&start, last && !grows).map_err(|e| Error::user(format!("the file `{path}`: {e}")))? {
             Some((header, _)) => return Ok(Some(header)),
             None if last => return Ok(None),
             None if start.len() > SAMPLE_BYTES => {

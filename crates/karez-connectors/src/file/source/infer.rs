@@ -1,5 +1,6 @@
 //! The schema of files as their first records show it.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use karez_core::{Error, Result};
 use karez_formats::csv::{CsvOptions, Inference, first_record};
 use karez_formats::parquet::ParquetMeta;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::format::{BYTE_ORDER_MARK, SAMPLE_BYTES};
 use super::input::{Compression, cannot_read, open, size, stream};
@@ -39,8 +42,10 @@ fn nothing() -> Error {
 }
 
 /// Of CSV files: names from the header, or `column_1`, `column_2`, …
-pub(super) fn csv(files: &[String], option: CompressionOption, options: &CsvOptions, header: bool) -> Result<SchemaRef> {
+pub(super) fn csv(files: &[String], option: CompressionOption, options: &CsvOptions, header: bool, follow: bool) -> Result<SchemaRef> {
     let (path, bytes, all) = sample(files, option)?.ok_or_else(nothing)?;
+    // A last line without its line feed may grow still.
+    let all = all && !follow;
     let bad = |e: String| Error::user(format!("the file `{path}`: its first record cannot be read: {e}"));
     let (first, end) = first_record(&bytes, all, options).map_err(bad)?.ok_or_else(nothing)?;
     let (names, records) = if header {
@@ -69,11 +74,14 @@ pub(super) fn json(files: &[String], option: CompressionOption) -> Result<Schema
     let (path, bytes, all) = sample(files, option)?.ok_or_else(nothing)?;
     let end = if all { bytes.len() } else { memchr::memrchr(b'\n', &bytes).unwrap_or(bytes.len()) };
     // Bad records are for the error policy: they do not hinder inference.
-    let mut good = Vec::new();
+    let (mut good, mut names) = (Vec::new(), Vec::<String>::new());
     for line in BufReader::new(Cursor::new(&bytes[..end])).split(b'\n').take(SAMPLE_RECORDS) {
         let line = line.map_err(|e| cannot_read(path, e))?;
         if let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_slice(&line) {
             good.push(value);
+            // In the order in which records have them, which is the order a person expects.
+            let Keys(keys) = serde_json::from_slice(&line).unwrap_or_default();
+            names.extend(keys.into_iter().filter(|k| !names.contains(k)).collect::<Vec<_>>());
         }
     }
     if good.is_empty() {
@@ -81,15 +89,38 @@ pub(super) fn json(files: &[String], option: CompressionOption) -> Result<Schema
     }
     let schema = arrow::json::reader::infer_json_schema_from_iterator(good.iter().map(Ok))
         .map_err(|e| Error::user(format!("the file `{path}`: no schema fits its records; declare one with `schema:`")).caused_by(e))?;
-    // In the order of the first record that has them, which is the order a person expects.
-    let mut names: Vec<&String> = Vec::new();
-    for key in good.iter().filter_map(|v| v.as_object()).flat_map(|o| o.keys()) {
-        if !names.contains(&key) {
-            names.push(key);
-        }
-    }
     let fields: Fields = names.iter().filter_map(|n| schema.field_with_name(n).ok()).map(known_types).collect();
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The keys of a JSON object, in their order.
+#[derive(Default)]
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_map(KeysVisitor)
+    }
+}
+
+struct KeysVisitor;
+
+impl<'de> Visitor<'de> for KeysVisitor {
+    type Value = Keys;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+        let mut keys = Vec::new();
+        while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        Ok(Keys(keys))
+    }
 }
 
 /// The field with strings where nothing but nulls was seen.

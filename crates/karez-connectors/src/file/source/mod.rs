@@ -23,7 +23,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use karez_core::config::{ConfigError, ConfigErrors, parse};
 use karez_core::source::{Boundedness, ReaderContext, Replay, SplitAssignment};
-use karez_core::{Error, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema};
+use karez_core::{Error, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema, Whose};
 use karez_formats::parquet::{ParquetMeta, ParquetRows};
 use serde_json::Value;
 
@@ -82,7 +82,7 @@ impl Plan {
         let compression = Compression::of(path, &file, self.compression).map_err(|e| cannot_read(path, e))?;
         if lines.has_header() {
             let start = stream(file, compression, 0).map_err(|e| cannot_read(path, e))?;
-            if let Some(header) = read_header(lines, path, start)? {
+            if let Some(header) = read_header(lines, path, start, self.follow.is_some())? {
                 lines.decoder(path, &header)?;
             }
         }
@@ -130,9 +130,9 @@ pub fn plan(context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors>
         }
         (Some(declared), _) => Arc::clone(declared),
         (None, FileFormat::Text) => format::text_schema(options.text_column.as_deref().unwrap_or("line")),
-        (None, FileFormat::Csv) => infer::csv(&files, options.compression, &csv, options.csv.header).map_err(|e| not_inferred(&e))?,
-        (None, FileFormat::Ndjson) => infer::json(&files, options.compression).map_err(|e| not_inferred(&e))?,
-        (None, FileFormat::Parquet) => infer::parquet(&files).map_err(|e| not_inferred(&e))?,
+        (None, FileFormat::Csv) => infer::csv(&files, options.compression, &csv, options.csv.header, options.follow).map_err(|e| not_planned(&e))?,
+        (None, FileFormat::Ndjson) => infer::json(&files, options.compression).map_err(|e| not_planned(&e))?,
+        (None, FileFormat::Parquet) => infer::parquet(&files).map_err(|e| not_planned(&e))?,
     };
     let columns: Vec<_> = (0..schema.fields().len()).collect();
     let lines = format.map(|format| Lines { format, schema: Arc::clone(&schema), columns: columns.clone() });
@@ -150,13 +150,14 @@ pub fn plan(context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors>
         follow,
     };
     if let Some(first) = files.first() {
-        plan.check(first, &schema).map_err(|e| ConfigError::new("schema", e.to_string()))?;
+        plan.check(first, &schema).map_err(|e| not_planned(&e))?;
     }
     Ok(Arc::new(FileSource { plan: Arc::new(plan), columns, schema }))
 }
 
-fn not_inferred(e: &Error) -> ConfigError {
-    ConfigError::new("schema", e.to_string())
+/// The error of a file that has been looked at: it cannot be read, or does not go with the schema.
+fn not_planned(e: &Error) -> ConfigError {
+    ConfigError::new(if e.whose() == Whose::User { "schema" } else { "path" }, e.to_string())
 }
 
 /// The source, planned.

@@ -143,8 +143,8 @@ impl Window {
     }
 
     /// The offset behind the bytes read.
-    const fn read_to(&self) -> u64 {
-        self.offset + (self.filled - self.start) as u64
+    fn read_to(&self) -> u64 {
+        self.too_long.as_ref().map_or(self.offset, |t| t.skipped_to) + (self.filled - self.start) as u64
     }
 
     /// Goes to behind the next line feed; `false`: there is none.

@@ -130,7 +130,7 @@ fn a_truncated_or_damaged_compressed_file_is_an_error_that_names_it() {
         let error = Job::new(source, false, None).try_settle().unwrap_err().to_string();
         assert!(error.contains(&folder.text(name)), "{error}");
     }
-    let error = Job::start(&folder.config("plain.gz", "text", json!({})), None).try_settle().unwrap_err().to_string();
+    let error = source(&folder.config("plain.gz", "text", json!({})), None).err().unwrap().to_string();
     assert!(error.contains("plain.gz") && error.contains("does not begin like"), "{error}");
 }
 
@@ -219,4 +219,18 @@ fn parquet_is_split_by_row_groups_and_goes_on_at_a_row() {
     assert_eq!(rows, (0..1_000).map(|i| format!("{i}|s{i}")).collect::<Vec<_>>());
     let wrong = source(&config, Some(&schema(&[("nn", BIGINT)]))).err().unwrap().to_string();
     assert!(wrong.contains("there is no column `nn`; did you mean `n`?"), "{wrong}");
+}
+
+#[test]
+fn the_flights_of_january_2013_are_all_read() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/nycflights13/flights-2013-01.csv.gz");
+    if !std::path::Path::new(file).exists() {
+        return;
+    }
+    let config = json!({ "path": file, "format": "csv", "csv": { "nullMarkers": ["NA"] } });
+    let mut job = Job::start(&config, None);
+    assert_eq!(job.source.schema().arrow.field_with_name("time_hour").unwrap().data_type(), &TIMESTAMP);
+    assert_eq!(job.source.schema().arrow.field_with_name("dep_time").unwrap().data_type(), &BIGINT);
+    assert_eq!(job.settle().len(), 27_004);
+    assert_eq!(job.bad, []);
 }

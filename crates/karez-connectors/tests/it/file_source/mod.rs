@@ -2,6 +2,7 @@
 
 mod bounded;
 mod follow;
+mod follow_any;
 mod job;
 mod plan;
 mod splits;

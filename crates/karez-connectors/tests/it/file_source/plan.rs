@@ -74,3 +74,12 @@ fn following_may_begin_before_there_is_a_file() {
     folder.write("a.log", "1\n");
     assert_eq!(job.settle(), ["1"]);
 }
+
+#[test]
+fn every_option_is_documented_in_the_schema() {
+    use karez_core::Connector;
+    let options = serde_json::to_value(karez_connectors::file::FileConnector.source_options().unwrap()).unwrap();
+    for (name, option) in options["properties"].as_object().unwrap() {
+        assert!(option["description"].is_string(), "{name}");
+    }
+}

@@ -43,7 +43,7 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn csv_rows_do_not_depend_on_splits_and_restarts(
         lines in proptest::collection::vec(line(), 0..60), header: bool, ends: bool, split in 1_u64..200,

@@ -148,7 +148,7 @@ impl FollowEnumerator {
             let mut taken = false;
             for entry in &mut self.state.files {
                 if entry.present.is_none() {
-                    if entry.known().is_copied_to(facts, entry.left) {
+                    if entry.known().is_copied_to(facts) {
                         // Remembered as long as the copy is there.
                         entry.present = Some(facts.path.clone());
                         taken = true;
@@ -218,7 +218,8 @@ impl SplitEnumerator for FollowEnumerator {
         self.take_copies(&mut candidates)?;
         for mut candidate in candidates.into_iter().filter(|c| !c.taken) {
             let stamp = (candidate.size, candidate.modified_ns);
-            if let Some(facts) = load(&mut candidate, &self.plan)?.cloned() {
+            // An empty file has no content yet by which a copy of it could be told.
+            if let Some(facts) = load(&mut candidate, &self.plan)?.filter(|f| !f.head.is_empty()).cloned() {
                 self.add(&facts, stamp, &mut splits)?;
             }
         }

@@ -71,17 +71,16 @@ impl Known<'_> {
         self.has_inode(facts.device, facts.inode) && is_long_enough && self.head.matches(&facts.head)
     }
 
-    /// Whether another file holds it: a copy, or a compressed one. `inode_exists`: whether its own inode does, with other content.
-    pub(super) fn is_copied_to(&self, facts: &Facts, inode_exists: bool) -> bool {
+    /// Whether another file holds it: a copy, or a compressed one.
+    pub(super) fn is_copied_to(&self, facts: &Facts) -> bool {
         if self.has_inode(facts.device, facts.inode) || self.head.is_empty() || !self.head.matches(&facts.head) {
             return false;
         }
-        let is_plain = facts.compression == Compression::None;
-        if is_plain && facts.size < self.size {
+        if facts.compression == Compression::None && facts.size < self.size {
             return false;
         }
-        // Few equal bytes, such as a header, are no proof: then the name must tell, and for a plain copy a truncated original too.
-        self.head.is_strong() || (is_related(self.path, &facts.path) && (!is_plain || inode_exists))
+        // Few equal bytes, such as a header, are no proof: then the name must tell.
+        self.head.is_strong() || is_related(self.path, &facts.path)
     }
 }
 
@@ -129,7 +128,7 @@ pub(super) fn locate(known: Known<'_>, patterns: &Patterns, option: CompressionO
         let Ok(modified) = meta.modified() else { continue };
         // What cannot be read is no copy of ours.
         let Some(facts) = meta.is_file().then(|| Facts::of(path, option).ok().flatten()).flatten() else { continue };
-        if known.is_copied_to(&facts, inode_exists) && newest.as_ref().is_none_or(|(time, _)| modified > *time) {
+        if known.is_copied_to(&facts) && newest.as_ref().is_none_or(|(time, _)| modified > *time) {
             newest = Some((modified, facts));
         }
     }

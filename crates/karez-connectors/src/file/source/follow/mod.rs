@@ -19,8 +19,9 @@
 //! # Limits
 //!
 //! A file whose first bytes stay the same and which is not seen smaller was not truncated. A copy or a compressed file is recognised by 1,024 equal
-//! bytes, or by fewer if it lies in the same folder and its name begins like the original's (`app.log`, `app.log.1.gz`). As many files can be followed
-//! as the process may have open.
+//! bytes, or by fewer if it lies in the same folder and its name begins like the original's (`app.log`, `app.log.1.gz`); of a file whose first bytes
+//! are those of its successor too (a header), and which is copied and truncated within `discoveryInterval` of its appearing, rows may come twice. As
+//! many files can be followed as the process may have open. 100,000 files are known at most, 1,000 of them removed ones.
 
 mod enumerator;
 mod locate;

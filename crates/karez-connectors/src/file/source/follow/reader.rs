@@ -88,7 +88,7 @@ impl FollowReader {
             0 => None,
             _ if self.lines.has_header() => {
                 let start = stream(file.try_clone().map_err(cannot)?, facts.compression, 0).map_err(cannot)?;
-                let Some(header) = read_header(&self.lines, path, start)? else { return Ok(Reading::Later) };
+                let Some(header) = read_header(&self.lines, path, start, true)? else { return Ok(Reading::Later) };
                 Some(header)
             }
             _ => Some(Vec::new()),
