@@ -4,6 +4,8 @@
 pub mod file;
 #[cfg(feature = "generator")]
 pub mod generator;
+#[cfg(feature = "jdbc")]
+pub mod jdbc;
 #[cfg(feature = "stdout")]
 pub mod stdout;
 
@@ -16,6 +18,8 @@ pub fn register(registry: Registry) -> Registry {
     let registry = registry.with_connector(file::FileConnector);
     #[cfg(feature = "generator")]
     let registry = registry.with_connector(generator::GeneratorConnector);
+    #[cfg(feature = "jdbc")]
+    let registry = registry.with_connector(jdbc::JdbcConnector);
     #[cfg(feature = "stdout")]
     let registry = registry.with_connector(stdout::StdoutConnector).with_connector(stdout::BlackholeConnector);
     registry

@@ -1,0 +1,61 @@
+//! Tables of SQL databases, read and written: SQLite in this build.
+//!
+//! What users write (`options`, `url`) and the SQL that differs (`dialect`) are here; a folder per database holds what speaks to it.
+
+mod dialect;
+mod options;
+mod sqlite;
+mod url;
+
+use std::sync::Arc;
+
+use karez_core::config::ConfigErrors;
+use karez_core::sink::SinkGuarantee;
+use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+
+pub use options::{GuaranteeOption, JdbcSinkOptions, JdbcSourceOptions, PoolOptions, ReadMode, WriteMode};
+
+/// `connector: jdbc`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JdbcConnector;
+
+impl Connector for JdbcConnector {
+    fn name(&self) -> &'static str {
+        "jdbc"
+    }
+
+    fn description(&self) -> &'static str {
+        "Tables of SQL databases. This build reads and writes SQLite (`jdbc:sqlite:PATH`); no Java is involved, the name is the URL's.\n\n\
+         The sink is exactly once: rows go to a staging table in the database (`__karez_stage_…`) and are moved into the table, with a marker in \
+         `__karez_commits`, in one transaction when their checkpoint is complete. With a `key` it upserts and takes deletes. It switches the file to \
+         WAL mode. A row that breaks a constraint goes to the error policy, alone. NaN is stored as NULL (SQLite has none).\n\n\
+         The source reads a table in the order of its rowid (or its primary key, where it has no rowid), a page at a time: it is exactly once as long \
+         as rows that were read are not changed, and sees rows that are added behind the page being read. `incrementing` and `timestamp` go on to \
+         wait for new rows. `VACUUM` may renumber the rows of a table without `INTEGER PRIMARY KEY`: not while a job reads it.\n\n\
+         ```yaml\n\
+         sink:\n\
+         \x20 connector: jdbc\n\
+         \x20 config: { url: \"jdbc:sqlite:shop.db\", table: totals, key: [day], createTable: true }\n\
+         ```"
+    }
+
+    fn source_options(&self) -> Option<schemars::Schema> {
+        Some(schemars::schema_for!(JdbcSourceOptions))
+    }
+
+    fn sink_options(&self) -> Option<schemars::Schema> {
+        Some(schemars::schema_for!(JdbcSinkOptions))
+    }
+
+    fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
+        &[SinkGuarantee::Transactional, SinkGuarantee::Idempotent, SinkGuarantee::AtLeastOnce]
+    }
+
+    fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
+        sqlite::source::plan(context)
+    }
+
+    fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
+        sqlite::sink::plan(context)
+    }
+}

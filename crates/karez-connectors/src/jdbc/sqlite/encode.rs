@@ -1,0 +1,123 @@
+//! Arrow columns as values of SQLite.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, LargeBinaryArray, LargeStringArray, StringArray, StringBuilder, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use karez_core::{Error, Result};
+use rusqlite::types::ValueRef;
+
+use super::temporal;
+
+/// A column whose values can be bound one by one.
+#[derive(Debug)]
+pub(super) enum Values {
+    Null,
+    Integer(Int64Array),
+    Unsigned(UInt64Array),
+    Real(Float64Array),
+    Text(StringArray),
+    LargeText(LargeStringArray),
+    Blob(BinaryArray),
+    LargeBlob(LargeBinaryArray),
+}
+
+impl Values {
+    pub(super) fn of(array: &ArrayRef) -> Result<Self> {
+        let to = |t: &DataType| Ok::<_, Error>(cast(array, t)?);
+        Ok(match array.data_type() {
+            DataType::Null => Self::Null,
+            t if t.is_signed_integer() || matches!(t, DataType::Boolean | DataType::UInt8 | DataType::UInt16 | DataType::UInt32) => {
+                Self::Integer(to(&DataType::Int64)?.as_primitive().clone())
+            }
+            DataType::UInt64 => Self::Unsigned(array.as_primitive().clone()),
+            t if t.is_floating() => Self::Real(to(&DataType::Float64)?.as_primitive().clone()),
+            DataType::Utf8 => Self::Text(array.as_string().clone()),
+            DataType::LargeUtf8 => Self::LargeText(array.as_string().clone()),
+            DataType::Utf8View => Self::Text(to(&DataType::Utf8)?.as_string().clone()),
+            DataType::Binary => Self::Blob(array.as_binary().clone()),
+            DataType::LargeBinary => Self::LargeBlob(array.as_binary().clone()),
+            DataType::BinaryView | DataType::FixedSizeBinary(_) => Self::Blob(to(&DataType::Binary)?.as_binary().clone()),
+            DataType::Dictionary(_, value) => Self::of(&to(value)?)?,
+            DataType::RunEndEncoded(_, values) => Self::of(&to(values.data_type())?)?,
+            t if t.is_decimal() => Self::Text(to(&DataType::Utf8)?.as_string().clone()),
+            DataType::Date32 | DataType::Date64 => {
+                let days = cast(&to(&DataType::Date32)?, &DataType::Int32)?;
+                Self::text(&cast(&days, &DataType::Int64)?, temporal::date)
+            }
+            DataType::Time32(unit) => {
+                let per_second = per_second(*unit);
+                let ints = cast(&to(&DataType::Int32)?, &DataType::Int64)?;
+                Self::text(&ints, |out, v| temporal::time(out, v, per_second))
+            }
+            DataType::Time64(unit) => {
+                let per_second = per_second(*unit);
+                Self::text(&to(&DataType::Int64)?, |out, v| temporal::time(out, v, per_second))
+            }
+            DataType::Timestamp(unit, zone) => {
+                let (per_second, utc) = (per_second(*unit), zone.is_some());
+                Self::text(&to(&DataType::Int64)?, |out, v| temporal::timestamp(out, v, per_second, utc))
+            }
+            t if t.is_nested() => Self::Text(json(array)?),
+            _ => Self::Text(to(&DataType::Utf8)?.as_string().clone()),
+        })
+    }
+
+    fn text(ints: &ArrayRef, write: impl Fn(&mut String, i64)) -> Self {
+        let ints = ints.as_primitive::<Int64Type>();
+        let mut out = StringBuilder::with_capacity(ints.len(), ints.len() * 24);
+        let mut text = String::with_capacity(32);
+        for value in ints {
+            match value {
+                None => out.append_null(),
+                Some(value) => {
+                    text.clear();
+                    write(&mut text, value);
+                    out.append_value(&text);
+                }
+            }
+        }
+        Self::Text(out.finish())
+    }
+
+    /// The value of a row, or why SQLite cannot hold it.
+    pub(super) fn get(&self, row: usize) -> Result<ValueRef<'_>, String> {
+        Ok(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(a) if a.is_valid(row) => ValueRef::Integer(a.value(row)),
+            Self::Unsigned(a) if a.is_valid(row) => ValueRef::Integer(
+                i64::try_from(a.value(row)).map_err(|_| format!("{} is greater than {}, the greatest integer of SQLite", a.value(row), i64::MAX))?,
+            ),
+            Self::Real(a) if a.is_valid(row) => ValueRef::Real(a.value(row)),
+            Self::Text(a) if a.is_valid(row) => ValueRef::Text(a.value(row).as_bytes()),
+            Self::LargeText(a) if a.is_valid(row) => ValueRef::Text(a.value(row).as_bytes()),
+            Self::Blob(a) if a.is_valid(row) => ValueRef::Blob(a.value(row)),
+            Self::LargeBlob(a) if a.is_valid(row) => ValueRef::Blob(a.value(row)),
+            _ => ValueRef::Null,
+        })
+    }
+}
+
+const fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+/// Nested values as JSON.
+fn json(array: &ArrayRef) -> Result<StringArray> {
+    use arrow::datatypes::{Field, Schema};
+    let schema = Arc::new(Schema::new(vec![Field::new("v", array.data_type().clone(), true)]));
+    let batch = arrow::record_batch::RecordBatch::try_new(schema, vec![Arc::clone(array)])?;
+    let mut lines = Vec::new();
+    let mut writer = arrow::json::LineDelimitedWriter::new(&mut lines);
+    writer.write(&batch)?;
+    writer.finish()?;
+    let text = String::from_utf8(lines).map_err(|e| Error::internal("JSON of a nested value").caused_by(e))?;
+    // Each line is `{"v":…}`, or `{}` for null.
+    Ok(text.lines().map(|line| line.strip_prefix("{\"v\":").and_then(|l| l.strip_suffix('}'))).collect())
+}

@@ -1,0 +1,221 @@
+//! The sink: validates its options against the rows, prepares the database, makes writers and the one committer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::error::did_you_mean;
+use karez_core::sink::{SinkGuarantee, SinkRunContext, WriterContext};
+use karez_core::{ChangeMode, Committable, Committer, Error, Result, Sink, SinkContext, SinkWriter};
+use serde_json::Value;
+
+use super::super::options::{Connection, GuaranteeOption, JdbcSinkOptions, WriteMode};
+use super::super::url::Target;
+use super::committer::SqliteCommitter;
+use super::connection::{Database, Place, blocking, create_folder, failed, ours};
+use super::fit::{self, Fitted};
+use super::stage::{self, Lot};
+use super::table::Table;
+use super::writer::Writer;
+
+/// A sink as its options describe it.
+#[derive(Debug)]
+pub(super) struct SinkPlan {
+    pub(super) place: Place,
+    pub(super) table: String,
+    /// The columns of the input; empty: append.
+    pub(super) key: Vec<String>,
+    pub(super) create_table: bool,
+    pub(super) batch_size: usize,
+    pub(super) flush_interval_ms: i64,
+    pub(super) guarantee: GuaranteeOption,
+    /// The rows, without the engine's columns.
+    pub(super) input: SchemaRef,
+    pub(super) changelog: bool,
+}
+
+/// Validates the options of a sink against the rows it will get, and the rows against the table where there is one.
+pub(in super::super) fn plan(context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
+    let options: JdbcSinkOptions = karez_core::config::parse(context.config)?;
+    let mut errors = Vec::new();
+    let target = Connection {
+        url: &options.url,
+        driver: options.driver.as_deref(),
+        username: options.username.is_some(),
+        password: options.password.is_some(),
+        pool: options.pool.is_some(),
+    }
+    .target(&mut errors);
+    if target == Some(Target::SqliteMemory) {
+        errors.push(ConfigError::new("url", "a database in memory would be gone with the connection that wrote it").hint("name a file: `jdbc:sqlite:PATH`"));
+    }
+    let input = context.input.visible();
+    let key = key(&options, &input, &mut errors);
+    if options.table.is_empty() || options.table.starts_with("__karez_") || options.table.to_ascii_lowercase().starts_with("sqlite_") {
+        errors.push(ConfigError::new("table", format!("`{}` is no name for a table", options.table)));
+    }
+    if options.batch_size == 0 {
+        errors.push(ConfigError::new("batchSize", "must be at least 1"));
+    }
+    if context.exactly_once && options.guarantee == GuaranteeOption::AtLeastOnce && key.is_empty() {
+        errors.push(ConfigError::new("guarantee", "the job's `delivery` is exactly-once").hint("remove `guarantee`, or give a `key` to upsert by"));
+    }
+    let (Some(Target::SqliteFile(path)), true) = (target, errors.is_empty()) else { return Err(ConfigErrors(errors)) };
+    let plan = SinkPlan {
+        place: Place { path, lock_timeout: Duration::from_millis(u64::try_from(options.lock_timeout.as_millis()).unwrap_or(u64::MAX)) },
+        table: options.table.strip_prefix("main.").unwrap_or(&options.table).to_owned(),
+        key,
+        create_table: options.create_table,
+        batch_size: options.batch_size,
+        flush_interval_ms: options.flush_interval.as_millis(),
+        guarantee: options.guarantee,
+        input,
+        changelog: context.input.change_mode == ChangeMode::Changelog,
+    };
+    if plan.place.path.is_file() {
+        check(&plan).map_err(|e| ConfigError::new("table", e.message()))?;
+    }
+    Ok(Arc::new(SqliteSink { plan: Arc::new(plan) }))
+}
+
+fn key(options: &JdbcSinkOptions, input: &SchemaRef, errors: &mut Vec<ConfigError>) -> Vec<String> {
+    for (i, column) in options.key.iter().enumerate() {
+        if input.column_with_name(column).is_none() {
+            let error = ConfigError::new(format!("key[{i}]"), format!("the rows have no column `{column}`"));
+            let names = || input.fields().iter().map(|f| f.name().as_str());
+            errors.push(match did_you_mean(column, names()) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("columns: {}", names().collect::<Vec<_>>().join(", "))),
+            });
+        } else if options.key[..i].contains(column) {
+            errors.push(ConfigError::new(format!("key[{i}]"), format!("`{column}` is named twice")));
+        }
+    }
+    match options.mode {
+        Some(WriteMode::Upsert) if options.key.is_empty() => {
+            errors.push(ConfigError::new("key", "is missing: by which columns are rows to be replaced?").hint("write it like `key: [id]`"));
+            Vec::new()
+        }
+        // A key beside `append` is the primary key of the table to create; the planner must not hash by it, but that is harmless, upserting would not be.
+        Some(WriteMode::Append) if !options.key.is_empty() => {
+            errors.push(ConfigError::new("key", "`mode: append` adds every row and has no use for a key").hint("remove `key`, or set `mode: upsert`"));
+            Vec::new()
+        }
+        _ => options.key.clone(),
+    }
+}
+
+/// Looks at the table without side effects. Blocks.
+fn check(plan: &SinkPlan) -> Result<()> {
+    let path = &plan.place.path;
+    if !path.exists() {
+        if !plan.create_table {
+            return Err(fit::missing(plan, &[]));
+        }
+        let nearest = path.ancestors().skip(1).find(|p| p.exists()).unwrap_or(Path::new("."));
+        if !nearest.is_dir() && !nearest.as_os_str().is_empty() {
+            return Err(Error::user(format!("`{}` is a file, so no folder can be made below it", nearest.display())));
+        }
+        return Ok(());
+    }
+    let connection = Database::open_to_read(path)?;
+    let look = |e| failed("read", path, e);
+    match Table::describe(&connection, &plan.table).map_err(look)? {
+        Some(table) => fit::fit(plan, &table).map(drop),
+        None if plan.create_table => Ok(()),
+        None => Err(fit::missing(plan, &Table::names(&connection).map_err(look)?)),
+    }
+}
+
+#[derive(Debug)]
+struct SqliteSink {
+    plan: Arc<SinkPlan>,
+}
+
+impl SqliteSink {
+    fn is_transactional(&self) -> bool {
+        self.plan.guarantee == GuaranteeOption::Transactional
+    }
+
+    async fn fitted(&self, database: &Database) -> Result<Fitted> {
+        let plan = Arc::clone(&self.plan);
+        database
+            .call(None, move |c| match Table::describe(c, &plan.table)? {
+                Some(table) => fit::fit(&plan, &table).map_err(ours),
+                None => Err(ours(fit::missing(&plan, &Table::names(c)?))),
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Sink for SqliteSink {
+    fn guarantee(&self) -> SinkGuarantee {
+        match (self.plan.guarantee, self.plan.key.is_empty()) {
+            (GuaranteeOption::Transactional, _) => SinkGuarantee::Transactional,
+            (GuaranteeOption::AtLeastOnce, false) => SinkGuarantee::Idempotent,
+            (GuaranteeOption::AtLeastOnce, true) => SinkGuarantee::AtLeastOnce,
+        }
+    }
+
+    fn key(&self) -> Vec<String> {
+        self.plan.key.clone()
+    }
+
+    fn accepts_changelog(&self) -> bool {
+        !self.plan.key.is_empty()
+    }
+
+    async fn check(&self) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        blocking(move || check(&plan)).await
+    }
+
+    async fn prepare(&self, context: &SinkRunContext, committed: &[Committable]) -> Result<()> {
+        let keep = committed.iter().map(|c| Lot::parse(&c.payload).map(|l| l.id)).collect::<Result<Vec<_>>>()?;
+        if !self.plan.create_table {
+            self.check().await?;
+        }
+        create_folder(&self.plan.place.path).await?;
+        let database = Database::open_to_write(&self.plan.place.path, self.plan.place.lock_timeout).await?;
+        // Readers and the writer do not wait for each other then. Where the file system cannot do it, SQLite stays with what it has.
+        database.call(None, |c| c.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))).await?;
+        if self.plan.create_table {
+            let plan = Arc::clone(&self.plan);
+            let create = move |t: &rusqlite::Transaction<'_>| match Table::describe(t, &plan.table)? {
+                Some(_) => Ok(()),
+                None => t.execute_batch(&fit::create_table(&plan)),
+            };
+            database.transact(true, None, create).await?;
+        }
+        let fitted = self.fitted(&database).await?;
+        if self.is_transactional() {
+            let (context, stage) = (context.clone(), stage::name(context, &fitted));
+            let prepare = move |t: &rusqlite::Transaction<'_>| {
+                stage::create_shared(t)?;
+                stage::create(t, &stage, &fitted)?;
+                stage::fence(t, &context)?;
+                stage::remove_leftovers(t, &context, &keep)
+            };
+            database.transact(true, None, prepare).await?;
+        }
+        Ok(())
+    }
+
+    async fn writer(&self, context: WriterContext, _: Vec<Value>) -> Result<Box<dyn SinkWriter>> {
+        let database = Database::open_to_write(&self.plan.place.path, self.plan.place.lock_timeout).await?;
+        let fitted = self.fitted(&database).await?;
+        let stage = stage::name(&context.run, &fitted);
+        Ok(Box::new(Writer::new(Arc::clone(&self.plan), fitted, stage, database, context)))
+    }
+
+    async fn committer(&self, context: &SinkRunContext) -> Result<Option<Box<dyn Committer>>> {
+        if !self.is_transactional() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SqliteCommitter::new(Arc::clone(&self.plan), context.clone()))))
+    }
+}
