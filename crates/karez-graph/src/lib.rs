@@ -23,4 +23,4 @@ pub use explain::{Explanation, explain};
 pub use job_graph::{Exchange, JobEdge, JobGraph, JobVertex, PlannedOperator, PlannedSink, PlannedSource, Port, PushedDown};
 pub use plan::{PlanError, PlanErrors, plan};
 pub use settings::JobSettings;
-pub use stream_graph::{EventTime, Implementation, NodeKind, OnError, Overflow, RequestedExchange, StreamEdge, StreamGraph, StreamNode};
+pub use stream_graph::{EventTime, Implementation, NodeKind, OnError, Order, Overflow, RequestedExchange, StreamEdge, StreamGraph, StreamNode};

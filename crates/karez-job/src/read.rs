@@ -77,26 +77,14 @@ impl Reader {
         self.value(&entry)
     }
 
-    /// Reads `json`, which stands at `prefix` in `root`. Goes on behind an error as long as leaving the value out gives a further one.
+    /// Reads `json`, which stands at `prefix` in `root`. What is wrong is complained about and left out, so that the rest can be looked at too:
+    /// a value does not mean that there was no complaint.
     pub(crate) fn typed<T: DeserializeOwned>(&mut self, json: Json, root: &Node, prefix: &str) -> Option<T> {
-        let mut json = match resolve_env(&json, &|name| std::env::var(name).ok()) {
-            Ok(json) => json,
-            Err(errors) => {
-                for e in errors.0 {
-                    let place = place::find(root, &join(prefix, &e.path));
-                    let problem = Diagnostic::error(e.message, place.value());
-                    self.error(match e.hint {
-                        Some(hint) => problem.help(hint),
-                        None => problem,
-                    });
-                }
-                return None;
-            }
-        };
-        let mut left_out = false;
+        let mut json = self.resolved(json, root, prefix)?;
+        let mut removed: Vec<String> = Vec::new();
         for _ in 0..MAX_ERRORS {
             let error = match serde_path_to_error::deserialize::<_, T>(&json) {
-                Ok(value) => return (!left_out).then_some(value),
+                Ok(value) => return Some(value),
                 Err(error) => error,
             };
             let path = match error.path().to_string() {
@@ -104,7 +92,7 @@ impl Reader {
                 path => path,
             };
             let (problem, culprit) = explain(&error.into_inner().to_string());
-            if left_out && culprit.is_none() && problem.message.starts_with("missing") {
+            if removed.iter().any(|key| problem.message == format!("missing: `{key}`")) {
                 return None;
             }
             // serde names an unknown field by the struct it stands in or by itself; either way it is the last word.
@@ -120,12 +108,28 @@ impl Reader {
                 _ => problem.message.clone(),
             };
             self.error(Diagnostic { message: named, labels: vec![(span, None)], ..problem });
-            left_out = true;
+            removed.push(path.rsplit('.').next().unwrap_or_default().to_owned());
             if !remove(&mut json, &path) {
                 return None;
             }
         }
         None
+    }
+
+    /// `${ENV}` resolved; values that cannot be are complained about and left out.
+    fn resolved(&mut self, mut json: Json, root: &Node, prefix: &str) -> Option<Json> {
+        let lookup = |name: &str| std::env::var(name).ok();
+        let errors = match resolve_env(&json, &lookup) {
+            Ok(json) => return Some(json),
+            Err(errors) => errors.0,
+        };
+        let mut all_removed = true;
+        for e in errors {
+            let problem = Diagnostic::error(e.message, place::find(root, &join(prefix, &e.path)).value());
+            self.error(Diagnostic { help: e.hint, ..problem });
+            all_removed &= remove(&mut json, &e.path);
+        }
+        if all_removed { resolve_env(&json, &lookup).ok() } else { None }
     }
 }
 
