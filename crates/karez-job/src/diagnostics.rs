@@ -162,8 +162,7 @@ impl miette::Diagnostic for Shown<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let label =
-            |(span, text): &(Range<usize>, Option<String>)| LabeledSpan::new(text.clone().or_else(|| Some("here".into())), span.start, span.len());
+        let label = |(span, text): &(Range<usize>, Option<String>)| LabeledSpan::new(text.clone(), span.start, span.len());
         (!self.item.labels.is_empty()).then(|| Box::new(self.item.labels.iter().map(label)) as Box<dyn Iterator<Item = LabeledSpan>>)
     }
 }

@@ -158,11 +158,11 @@ impl Places {
         let root = error.node.as_ref().and_then(|n| self.nodes.get(n)).unwrap_or(&self.job);
         let mut place = place::find(root, &error.path);
         let (serde, key) = read::explain(&error.message);
-        let (mut message, help) = if serde.help.is_some() || key.is_some() {
-            (serde.message, error.hint.clone().or(serde.help))
-        } else {
-            (error.message.clone(), error.hint.clone())
-        };
+        let of_serde =
+            ["unknown field", "unknown variant", "missing field", "invalid type", "invalid value"].iter().any(|m| error.message.starts_with(m));
+        let (mut message, help) =
+            if of_serde { (serde.message, error.hint.clone().or(serde.help)) } else { (error.message.clone(), error.hint.clone()) };
+        let key = key.filter(|_| of_serde);
         let unknown = message == "unknown key" || key.is_some();
         if let Some(child) = key.as_ref().and_then(|k| place.node.get(k)) {
             place.key_span = Some(child.key_span.clone());
@@ -213,8 +213,9 @@ fn read(file: &str, text: &str) -> Result<Reading, Diagnostics> {
     };
     let Nodes { profiles, mut incomplete, .. } = nodes;
     profiles.warn_of_unused(&mut reader);
+    let readable = !incomplete;
     for (role, missing) in [("source", parts.sources.is_empty()), ("sink", parts.sinks.is_empty())] {
-        if missing && !incomplete {
+        if missing && readable {
             incomplete = true;
             reader.error(
                 Diagnostic::error(format!("the job has no {role}"), place::head(&job))

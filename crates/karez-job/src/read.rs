@@ -174,7 +174,11 @@ pub(crate) fn explain(message: &str) -> (Diagnostic, Option<String>) {
         return (Diagnostic::without_place(format!("missing: `{first}`")), None);
     }
     let (message, _) = message.rsplit_once(" at line ").unwrap_or((message, ""));
-    (Diagnostic::without_place(message.replace("invalid type: ", "found ").replace("invalid value: ", "found ")), None)
+    let mut message = message.replace("invalid type: ", "found ").replace("invalid value: ", "found ");
+    for number in ["usize", "u64", "u32", "u16", "i64"] {
+        message = message.replace(&format!("expected {number}"), "expected a whole number");
+    }
+    (Diagnostic::without_place(message.replace("expected f64", "expected a number")), None)
 }
 
 /// Takes the value at a path out of a JSON value; false where there is none.

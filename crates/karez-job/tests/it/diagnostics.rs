@@ -8,7 +8,18 @@ use crate::kit::{problems, registry};
 fn the_line_at_fault_is_shown_and_underlined() {
     let text = "job:\n  name: x\n  source: { connector: kafka, config: { bootstrapServers: h } }\n  operators:\n    - { name: clean, type: fliter }\n  sink: { connector: jdbc, config: { url: u } }\n";
     let Err(errors) = JobFile::parse_and_plan("job.yaml", text, &registry()) else { panic!() };
-    insta::assert_snapshot!(errors.render(false), @"");
+    insta::assert_snapshot!(errors.render(false), @r#"
+  × `clean`: unknown operator type `fliter`
+   ╭─[job.yaml:5:28]
+ 4 │   operators:
+ 5 │     - { name: clean, type: fliter }
+   ·                            ──────
+ 6 │   sink: { connector: jdbc, config: { url: u } }
+   ╰────
+  help: did you mean `filter`?
+
+1 error in job.yaml
+"#);
     assert!(!errors.render(false).contains('\u{1b}') && errors.render(true).contains('\u{1b}'));
 }
 

@@ -174,3 +174,11 @@ fn the_id_is_made_from_the_name() {
         assert_eq!(file.graph.settings.id, id);
     }
 }
+
+#[test]
+fn the_example_of_the_repository_is_read() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/flights/delays.yaml");
+    let file = karez_job::JobFile::load(path).unwrap_or_else(|e| panic!("{e}"));
+    assert!(edges(&file.graph).contains("left.cancelled -> cancelled"));
+    assert!(file.warnings.is_empty(), "{}", file.warnings);
+}

@@ -105,7 +105,8 @@ fn all_wrong_settings_are_reported_at_once() {
         problems(&job("  checkpoint: { intervall: 1s, timeout: soon, retained: 0 }\n  parallelism: many\n  typ: batch\n  delivery: exactly\n")),
         "5:17 unknown key `intervall` | did you mean `interval`?\n\
          5:41 `checkpoint.timeout`: `soon` is no duration (expected number at 0); write it like `500ms`, `10s`, `5m`, `1h 30m`\n\
-         6:16 `parallelism`: found string \"many\", expected usize\n\
+         5:57 `checkpoint.retained`: must be more than 0\n\
+         6:16 `parallelism`: found string \"many\", expected a whole number\n\
          7:3 unknown key `typ` in a job | did you mean `type`?\n\
          8:13 `delivery`: `exactly` is none of the choices | choices: at-least-once, exactly-once"
     );
@@ -140,7 +141,7 @@ fn a_sink_knows_its_keys_and_a_source_its_own() {
         "3:27 unknown key `inputs` in a source | known keys: name, connector, type, config, schema, eventTime, overflow, backpressure, rateLimit, onError, parallelism\n\
          3:40 unknown key `eventTim` in a source | did you mean `eventTime`?\n\
          4:11 unknown key `connecter` in a sink | did you mean `connector`?\n\
-         4:44 `connector` names `f`, `type` names `g` | they mean the same: keep `connector`"
+         4:45 `connector` names `f`, `type` names `g` | they mean the same: keep `connector`"
     );
 }
 

@@ -22,7 +22,7 @@ fn errors_of_the_file_and_of_the_plan_come_together() {
     assert_eq!(
         plan_problems(text),
         "3:3 unknown key `paralelism` in a job | did you mean `parallelism`?\n\
-         6:46 unknown key `delimeter` in `source` | known keys: delimiter\n\
+         6:46 unknown key `delimeter` in `source` | did you mean `delimiter`?\n\
          9:28 `clean`: unknown operator type `fliter` | did you mean `filter`?\n\
          10:35 unknown key `were` in `more` | did you mean `where`?\n\
          13:23 unknown key `bachSize` in `sink` | did you mean `batchSize`?"
@@ -32,9 +32,9 @@ fn errors_of_the_file_and_of_the_plan_come_together() {
 #[test]
 fn a_missing_option_points_at_the_options_and_a_wrong_one_at_its_value() {
     let text = "job:\n  name: x\n  source:\n    connector: kafka\n    config: { topics: [a] }\n  sink:\n    connector: jdbc\n    config: { url: u, batchSize: many }\n";
-    assert_eq!(plan_problems(text), "5:5 `source`, `config`: missing field `bootstrapServers`");
+    assert_eq!(plan_problems(text), "5:5 `source`, `config`: missing: `bootstrapServers`");
     let text = text.replace("topics: [a]", "bootstrapServers: h");
-    assert_eq!(plan_problems(&text), "8:34 `sink`, `config.batchSize`: invalid type: string \"many\", expected usize");
+    assert_eq!(plan_problems(&text), "8:34 `sink`, `config.batchSize`: found string \"many\", expected a whole number");
 }
 
 #[test]
