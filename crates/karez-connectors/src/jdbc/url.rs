@@ -37,7 +37,9 @@ pub(super) fn parse(url: &str) -> Result<Target, ConfigError> {
     let scheme = scheme.to_ascii_lowercase();
     if scheme != "sqlite" {
         return Err(match OTHERS.iter().find(|(s, _)| *s == scheme) {
-            Some((_, name)) => ConfigError::new("url", format!("{name} is not in this build yet")).hint("this build reads and writes SQLite: `jdbc:sqlite:PATH`"),
+            Some((_, name)) => {
+                ConfigError::new("url", format!("{name} is not in this build yet")).hint("this build reads and writes SQLite: `jdbc:sqlite:PATH`")
+            }
             None => ConfigError::new("url", format!("unknown database `{scheme}`")).hint("this build reads and writes SQLite: `jdbc:sqlite:PATH`"),
         });
     }

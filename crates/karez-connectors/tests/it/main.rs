@@ -4,4 +4,5 @@
 mod file_sink;
 mod file_source;
 mod generator;
+mod jdbc;
 mod stdout;

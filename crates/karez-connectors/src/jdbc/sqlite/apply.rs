@@ -37,7 +37,13 @@ impl Rows {
 pub(super) type RowOutcome = std::result::Result<(), String>;
 
 /// Binds the values of a row from a parameter on. The inner error says why SQLite cannot hold a value.
-pub(super) fn bind(statement: &mut Statement<'_>, first: usize, values: &[Values], columns: impl Iterator<Item = usize>, row: usize) -> rusqlite::Result<RowOutcome> {
+pub(super) fn bind(
+    statement: &mut Statement<'_>,
+    first: usize,
+    values: &[Values],
+    columns: impl Iterator<Item = usize>,
+    row: usize,
+) -> rusqlite::Result<RowOutcome> {
     for (i, column) in columns.enumerate() {
         match values[column].get(row) {
             Ok(value) => statement.raw_bind_parameter(first + i, ToSqlOutput::Borrowed(value))?,
@@ -62,7 +68,8 @@ pub(super) fn run(connection: &Connection, statement: &mut Statement<'_>) -> rus
 /// A constraint `ON CONFLICT ROLLBACK`, or a trigger, may have ended the whole transaction; one row cannot be told from the others then.
 fn still_open(connection: &Connection, e: &rusqlite::Error) -> rusqlite::Result<()> {
     if connection.is_autocommit() {
-        let message = format!("a constraint or trigger of the table rolled the whole transaction back ({}); use ABORT there instead of ROLLBACK", reason(e));
+        let message =
+            format!("a constraint or trigger of the table rolled the whole transaction back ({}); use ABORT there instead of ROLLBACK", reason(e));
         return Err(ours(karez_core::Error::user(message)));
     }
     Ok(())
@@ -125,7 +132,14 @@ pub(super) struct Refused {
 }
 
 /// Moves the staged rows `first..=last` into the table, in order, but for those that it refuses, found by halving.
-pub(super) fn staged(transaction: &Transaction<'_>, fitted: &Fitted, stage: &str, columns: &[String], first: i64, last: i64) -> rusqlite::Result<Vec<Refused>> {
+pub(super) fn staged(
+    transaction: &Transaction<'_>,
+    fitted: &Fitted,
+    stage: &str,
+    columns: &[String],
+    first: i64,
+    last: i64,
+) -> rusqlite::Result<Vec<Refused>> {
     let moves = Moves::new(fitted, stage, columns);
     let mut refused = Vec::new();
     moves.range(transaction, first, last, &mut refused)?;

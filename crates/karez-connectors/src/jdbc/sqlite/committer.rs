@@ -7,12 +7,12 @@ use karez_core::sink::{CommitPermit, SinkRunContext};
 use karez_core::{BadRecord, CommitOutcome, Committable, Committer, Epoch, Error, Reach, Result};
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::apply;
 use super::connection::{Database, blocking, ours};
 use super::fit::{self, Fitted};
 use super::sink::SinkPlan;
 use super::stage::{self, Lot};
 use super::table::Table;
-use super::apply;
 
 pub(super) struct SqliteCommitter {
     plan: Arc<SinkPlan>,
@@ -96,7 +96,13 @@ impl Committer for SqliteCommitter {
 }
 
 /// One transaction for all lots: the rows of a checkpoint become visible together.
-fn commit(transaction: &Transaction<'_>, plan: &SinkPlan, context: &SinkRunContext, permit: Epoch, lots: &[(Epoch, Lot)]) -> rusqlite::Result<Vec<Settled>> {
+fn commit(
+    transaction: &Transaction<'_>,
+    plan: &SinkPlan,
+    context: &SinkRunContext,
+    permit: Epoch,
+    lots: &[(Epoch, Lot)],
+) -> rusqlite::Result<Vec<Settled>> {
     stage::fence(transaction, context)?;
     forget_refused(transaction, context, lots)?;
     let mut fitted: Option<Fitted> = None;
@@ -105,8 +111,9 @@ fn commit(transaction: &Transaction<'_>, plan: &SinkPlan, context: &SinkRunConte
         if i > 0 {
             fail::fail_point!("jdbc-commit-between", |_| Err(ours(Error::connection("fail point jdbc-commit-between"))));
         }
-        let pending: bool =
-            transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM __karez_lots WHERE id = ?1 AND run = ?2)")?.query_row(params![lot.id, lot.run], |r| r.get(0))?;
+        let pending: bool = transaction
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM __karez_lots WHERE id = ?1 AND run = ?2)")?
+            .query_row(params![lot.id, lot.run], |r| r.get(0))?;
         if !pending {
             settled.push(if is_marked(transaction, context, lot)? { Settled::Already(refused(transaction, lot)?) } else { Settled::Gone });
             continue;

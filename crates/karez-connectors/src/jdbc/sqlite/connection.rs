@@ -38,7 +38,8 @@ impl Database {
         // Read-write where allowed: a reader of a database in WAL mode must be able to make its shared-memory file. Without the flag CREATE no file appears.
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = |f| Connection::open_with_flags(path, flags | f);
-        let connection = open(OpenFlags::SQLITE_OPEN_READ_WRITE).or_else(|_| open(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(|e| failed("open", path, e))?;
+        let connection =
+            open(OpenFlags::SQLITE_OPEN_READ_WRITE).or_else(|_| open(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(|e| failed("open", path, e))?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(|e| failed("open", path, e))?;
         // `query_only` keeps a `query:` that writes from writing.
         connection.pragma_update(None, "query_only", true).map_err(|e| failed("open", path, e))?;
@@ -80,6 +81,7 @@ impl Database {
                             metrics.retried.add(1);
                         }
                         // Where SQLite answers at once (a possible deadlock) its busy handler has not waited.
+                        #[allow(clippy::disallowed_methods)] // This thread is one that may block.
                         std::thread::sleep(Duration::from_millis(5));
                     }
                     Err(e) => return Err(failed("write to", &this.path, e)),
@@ -119,7 +121,8 @@ impl Database {
 /// Makes the folder of a file.
 pub(super) async fn create_folder(path: &Path) -> Result<()> {
     let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()).map(Path::to_path_buf) else { return Ok(()) };
-    blocking(move || std::fs::create_dir_all(&folder).map_err(|e| Error::external(format!("cannot create the folder `{}`: {e}", folder.display())))).await
+    blocking(move || std::fs::create_dir_all(&folder).map_err(|e| Error::external(format!("cannot create the folder `{}`: {e}", folder.display()))))
+        .await
 }
 
 /// Runs blocking work beside the tasks of the job.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Builder, Decimal256Builder, Float64Builder, Int64Builder, StringBuilder,
+    ArrayRef, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Builder, Decimal256Builder, Float64Builder, Int64Builder, StringBuilder,
 };
 use arrow::compute::kernels::cast_utils::{parse_decimal, string_to_datetime};
 use arrow::compute::{cast, filter};
-use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use chrono::{NaiveDate, NaiveTime, Timelike, Utc};
 use karez_core::{BadRecord, Result};
@@ -15,6 +15,7 @@ use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use super::apply::row_json;
+use super::temporal::per_second;
 
 /// Collects the rows of a page.
 pub(super) struct Page {
@@ -60,7 +61,12 @@ impl Page {
             }
             if let Some(reason) = wrong {
                 let names = self.schema.fields().iter().take(self.columns.len()).map(|f| f.name().as_str());
-                self.bad.push(BadRecord { reason: format!("{reason} ({origin})"), origin: Some(origin), raw: None, row: Some(row_json(names, row)?) });
+                self.bad.push(BadRecord {
+                    reason: format!("{reason} ({origin})"),
+                    origin: Some(origin),
+                    raw: None,
+                    row: Some(row_json(names, row)?),
+                });
             }
         }
         Ok(())
@@ -68,7 +74,8 @@ impl Page {
 
     /// The rows that are good, and those that are not.
     pub(super) fn finish(self) -> Result<(RecordBatch, Vec<BadRecord>)> {
-        let mut arrays = self.columns.into_iter().zip(self.schema.fields()).map(|(c, f)| c.finish(f.data_type())).collect::<Result<Vec<ArrayRef>>>()?;
+        let mut arrays =
+            self.columns.into_iter().zip(self.schema.fields()).map(|(c, f)| c.finish(f.data_type())).collect::<Result<Vec<ArrayRef>>>()?;
         arrays.extend(self.origins.map(|mut o| Arc::new(o.finish()) as ArrayRef));
         let rows = self.good.iter().filter(|g| **g).count();
         if rows < self.good.len() {
@@ -199,10 +206,14 @@ impl Column {
             Self::Time(b, per_second) => {
                 let parse = |t: &str| NaiveTime::parse_from_str(t, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(t, "%H:%M")).ok();
                 let time = text(value).and_then(parse).ok_or_else(unfit)?;
-                b.append_value(i64::from(time.num_seconds_from_midnight()) * *per_second + i64::from(time.nanosecond()) / (1_000_000_000 / *per_second));
+                b.append_value(
+                    i64::from(time.num_seconds_from_midnight()) * *per_second + i64::from(time.nanosecond()) / (1_000_000_000 / *per_second),
+                );
             }
             Self::Timestamp(b, per_second) => b.append_value(instant(value, *per_second).ok_or_else(|| match value {
-                ValueRef::Integer(_) | ValueRef::Real(_) => format!("{}; declare the column as `bigint` or `double` and convert it in the job", unfit()),
+                ValueRef::Integer(_) | ValueRef::Real(_) => {
+                    format!("{}; declare the column as `bigint` or `double` and convert it in the job", unfit())
+                }
                 _ => unfit(),
             })?),
         }
@@ -236,7 +247,6 @@ impl Column {
                 if matches!(data_type, DataType::Time32(_)) { cast(&ints, &DataType::Int32)? } else { ints }
             }
         };
-        debug_assert!(array.len() < usize::MAX);
         Ok(if array.data_type() == data_type { array } else { cast(&array, data_type)? })
     }
 }
@@ -285,14 +295,5 @@ fn shown(value: ValueRef<'_>) -> String {
             format!("'{cut}{}' (TEXT)", if cut.len() < text.len() { "…" } else { "" })
         }
         ValueRef::Blob(b) => format!("a BLOB of {} bytes", b.len()),
-    }
-}
-
-pub(super) const fn per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
     }
 }

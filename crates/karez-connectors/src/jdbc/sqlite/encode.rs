@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, LargeBinaryArray, LargeStringArray, StringArray, StringBuilder, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, LargeBinaryArray, LargeStringArray, StringArray, StringBuilder, UInt64Array,
+};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type};
 use karez_core::{Error, Result};
 use rusqlite::types::ValueRef;
 
-use super::temporal;
+use super::temporal::{self, per_second};
 
 /// A column whose values can be bound one by one.
 #[derive(Debug)]
@@ -47,17 +49,17 @@ impl Values {
                 Self::text(&cast(&days, &DataType::Int64)?, temporal::date)
             }
             DataType::Time32(unit) => {
-                let per_second = per_second(*unit);
+                let units = per_second(*unit);
                 let ints = cast(&to(&DataType::Int32)?, &DataType::Int64)?;
-                Self::text(&ints, |out, v| temporal::time(out, v, per_second))
+                Self::text(&ints, |out, v| temporal::time(out, v, units))
             }
             DataType::Time64(unit) => {
-                let per_second = per_second(*unit);
-                Self::text(&to(&DataType::Int64)?, |out, v| temporal::time(out, v, per_second))
+                let units = per_second(*unit);
+                Self::text(&to(&DataType::Int64)?, |out, v| temporal::time(out, v, units))
             }
             DataType::Timestamp(unit, zone) => {
-                let (per_second, utc) = (per_second(*unit), zone.is_some());
-                Self::text(&to(&DataType::Int64)?, |out, v| temporal::timestamp(out, v, per_second, utc))
+                let (units, utc) = (per_second(*unit), zone.is_some());
+                Self::text(&to(&DataType::Int64)?, |out, v| temporal::timestamp(out, v, units, utc))
             }
             t if t.is_nested() => Self::Text(json(array)?),
             _ => Self::Text(to(&DataType::Utf8)?.as_string().clone()),
@@ -96,15 +98,6 @@ impl Values {
             Self::LargeBlob(a) if a.is_valid(row) => ValueRef::Blob(a.value(row)),
             _ => ValueRef::Null,
         })
-    }
-}
-
-const fn per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
     }
 }
 

@@ -38,7 +38,13 @@ pub(super) struct QueryReader {
 }
 
 impl QueryReader {
-    pub(super) fn start(plan: Arc<SourcePlan>, schema: SchemaRef, context: ReaderContext, connection: Connection, position: Position) -> Result<Self> {
+    pub(super) fn start(
+        plan: Arc<SourcePlan>,
+        schema: SchemaRef,
+        context: ReaderContext,
+        connection: Connection,
+        position: Position,
+    ) -> Result<Self> {
         let (sender, batches) = mpsc::channel(2);
         let (skip, with_origin) = (position.rows, context.with_origin);
         let work = move || {
@@ -75,10 +81,9 @@ fn read(
             continue;
         }
         page.push(row, || format!("{} row={number}", plan.what))?;
-        if page.rows() == BATCH_ROWS || page.bytes >= BATCH_BYTES {
-            if !send(std::mem::replace(&mut page, new_page()?))? {
-                return Ok(());
-            }
+        let full = page.rows() == BATCH_ROWS || page.bytes >= BATCH_BYTES;
+        if full && !send(std::mem::replace(&mut page, new_page()?))? {
+            return Ok(());
         }
     }
     if page.rows() > 0 {

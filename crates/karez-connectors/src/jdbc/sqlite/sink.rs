@@ -50,7 +50,9 @@ pub(in super::super) fn plan(context: SinkContext<'_>) -> Result<Arc<dyn Sink>, 
     }
     .target(&mut errors);
     if target == Some(Target::SqliteMemory) {
-        errors.push(ConfigError::new("url", "a database in memory would be gone with the connection that wrote it").hint("name a file: `jdbc:sqlite:PATH`"));
+        errors.push(
+            ConfigError::new("url", "a database in memory would be gone with the connection that wrote it").hint("name a file: `jdbc:sqlite:PATH`"),
+        );
     }
     let input = context.input.visible();
     let key = key(&options, &input, &mut errors);
@@ -99,9 +101,9 @@ fn key(options: &JdbcSinkOptions, input: &SchemaRef, errors: &mut Vec<ConfigErro
             errors.push(ConfigError::new("key", "is missing: by which columns are rows to be replaced?").hint("write it like `key: [id]`"));
             Vec::new()
         }
-        // A key beside `append` is the primary key of the table to create; the planner must not hash by it, but that is harmless, upserting would not be.
         Some(WriteMode::Append) if !options.key.is_empty() => {
-            errors.push(ConfigError::new("key", "`mode: append` adds every row and has no use for a key").hint("remove `key`, or set `mode: upsert`"));
+            errors
+                .push(ConfigError::new("key", "`mode: append` adds every row and has no use for a key").hint("remove `key`, or set `mode: upsert`"));
             Vec::new()
         }
         _ => options.key.clone(),

@@ -102,7 +102,11 @@ fn check_mode(options: &JdbcSourceOptions, batch: bool, errors: &mut Vec<ConfigE
         ReadMode::TimestampIncrementing => "timestamp+incrementing",
     };
     let columns = [
-        ("incrementingColumn", options.incrementing_column.is_some(), matches!(options.mode, ReadMode::Incrementing | ReadMode::TimestampIncrementing)),
+        (
+            "incrementingColumn",
+            options.incrementing_column.is_some(),
+            matches!(options.mode, ReadMode::Incrementing | ReadMode::TimestampIncrementing),
+        ),
         ("timestampColumn", options.timestamp_column.is_some(), matches!(options.mode, ReadMode::Timestamp | ReadMode::TimestampIncrementing)),
     ];
     for (key, given, needed) in columns {
@@ -154,8 +158,8 @@ impl Relation {
         let from = format!("({query}\n) AS __karez_query");
         let wrong = |e: rusqlite::Error| ConfigError::new("query", super::connection::reason(&e));
         // As written first, for errors in the user's own words.
-        connection.prepare(query).map_err(wrong)?;
-        let statement = connection.prepare(&format!("SELECT * FROM {from}")).map_err(wrong)?;
+        let statement = connection.prepare(query).map_err(wrong)?;
+        connection.prepare(&format!("SELECT * FROM {from}")).map_err(wrong)?;
         let mut columns: Vec<(String, String, bool)> = Vec::new();
         for column in statement.columns() {
             if columns.iter().any(|(name, ..)| name == column.name()) {
@@ -244,7 +248,9 @@ fn order(options: &JdbcSourceOptions, relation: &Relation) -> Result<Vec<String>
         ReadMode::TimestampIncrementing => [timestamp, incrementing].concat(),
         ReadMode::Timestamp if key.is_empty() => {
             let error = ConfigError::new("key", "rows of one instant cannot be told apart without a key");
-            return Err(error.hint("give `key` with a `query` (for a view, write `query: SELECT * FROM view`), or use `mode: timestamp+incrementing`").into());
+            return Err(error
+                .hint("give `key` with a `query` (for a view, write `query: SELECT * FROM view`), or use `mode: timestamp+incrementing`")
+                .into());
         }
         ReadMode::Timestamp => [timestamp, key].concat(),
     })
@@ -267,7 +273,9 @@ impl Source for SqliteSource {
 
     fn replay(&self) -> Replay {
         if self.plan.order.is_empty() {
-            return Replay::No("its rows have no order in which they could be read again; give a `key` that identifies a row of the `query`".to_owned());
+            return Replay::No(
+                "its rows have no order in which they could be read again; give a `key` that identifies a row of the `query`".to_owned(),
+            );
         }
         Replay::Exact
     }

@@ -84,10 +84,16 @@ fn definition(fitted: &Fitted) -> String {
             line.push_str(" NOT NULL");
         } else if column.not_null {
             // A delete carries its key alone.
-            line.push_str(&format!(" CONSTRAINT {} CHECK (\"__karez_op\" = 1 OR {name} IS NOT NULL)", Sqlite.quote(&format!("{} is NOT NULL", column.name))));
+            line.push_str(&format!(
+                " CONSTRAINT {} CHECK (\"__karez_op\" = 1 OR {name} IS NOT NULL)",
+                Sqlite.quote(&format!("{} is NOT NULL", column.name))
+            ));
         }
         if column.is_rowid {
-            line.push_str(&format!(" CONSTRAINT {} CHECK (typeof({name}) IN ('integer', 'null'))", Sqlite.quote(&format!("{} is an integer", column.name))));
+            line.push_str(&format!(
+                " CONSTRAINT {} CHECK (typeof({name}) IN ('integer', 'null'))",
+                Sqlite.quote(&format!("{} is an integer", column.name))
+            ));
         }
         lines.push(line);
     }

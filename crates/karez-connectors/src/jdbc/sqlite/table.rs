@@ -38,7 +38,8 @@ impl Table {
         let Some((name, kind, without_rowid, strict)) = connection.query_row(sql, [name], row).optional()? else {
             return Ok(None);
         };
-        let mut statement = connection.prepare("SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+        let mut statement =
+            connection.prepare("SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
         let columns = statement
             .query_map([&name], |r| {
                 Ok(Column {
@@ -65,8 +66,12 @@ impl Table {
             let columns = statement.query_map([&index], |r| r.get::<_, Option<String>>(0))?.collect::<rusqlite::Result<Option<Vec<_>>>>()?;
             unique.extend(columns.filter(|c| !unique.contains(c)));
         }
-        let sql: String = connection.query_row("SELECT coalesce(sql, '') FROM sqlite_schema WHERE name = ?1", [&name], |r| r.get(0)).optional()?.unwrap_or_default();
-        let triggers: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1", [&name], |r| r.get(0))?;
+        let sql: String = connection
+            .query_row("SELECT coalesce(sql, '') FROM sqlite_schema WHERE name = ?1", [&name], |r| r.get(0))
+            .optional()?
+            .unwrap_or_default();
+        let triggers: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1", [&name], |r| r.get(0))?;
         let has_checks = triggers > 0 || sql.to_ascii_uppercase().contains("CHECK");
         let is_view = kind != "table";
         Ok(Some(Self { name, columns, is_view, strict, has_rowid: !without_rowid && !is_view, unique, has_checks }))

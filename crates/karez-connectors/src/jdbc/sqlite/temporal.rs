@@ -2,6 +2,18 @@
 
 use std::fmt::Write;
 
+use arrow::datatypes::TimeUnit;
+
+/// How many units make a second.
+pub(super) const fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
 /// The date of a day counted from 1970-01-01: year, month, day (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 fn civil(days: i64) -> (i64, u32, u32) {
     let z = days + 719_468;

@@ -35,7 +35,11 @@ pub(super) fn declared(data_type: &DataType) -> String {
         DataType::Int64 | DataType::UInt32 | DataType::UInt64 => "INTEGER".into(),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => "REAL".into(),
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
-            if *p > EXACT_DIGITS { format!("DECIMAL_TEXT({p}, {s})") } else { format!("DECIMAL({p}, {s})") }
+            if *p > EXACT_DIGITS {
+                format!("DECIMAL_TEXT({p}, {s})")
+            } else {
+                format!("DECIMAL({p}, {s})")
+            }
         }
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "BLOB".into(),
         DataType::Date32 | DataType::Date64 => "DATE".into(),
@@ -51,8 +55,11 @@ pub(super) fn declared(data_type: &DataType) -> String {
 /// The type of a column by its declaration (upper case); `None` where that does not say, and the values must.
 pub(super) fn inferred(declared: &str) -> Option<DataType> {
     let name = declared.split('(').next().unwrap_or_default().trim();
-    let parameters: Vec<u8> =
-        declared.split_once('(').and_then(|(_, p)| p.split_once(')')).map(|(p, _)| p.split(',').filter_map(|n| n.trim().parse().ok()).collect()).unwrap_or_default();
+    let parameters: Vec<u8> = declared
+        .split_once('(')
+        .and_then(|(_, p)| p.split_once(')'))
+        .map(|(p, _)| p.split(',').filter_map(|n| n.trim().parse().ok()).collect())
+        .unwrap_or_default();
     let unit = |digits: Option<&u8>, default| match digits {
         None => default,
         Some(0) => TimeUnit::Second,
@@ -71,7 +78,8 @@ pub(super) fn inferred(declared: &str) -> Option<DataType> {
             u => DataType::Time64(u),
         },
         "TIMESTAMP" | "TIMESTAMP_LTZ" | "TIMESTAMPTZ" | "TIMESTAMP WITH TIME ZONE" | "TIMESTAMP_NTZ" => {
-            let zone = (name.contains("TZ") && name != "TIMESTAMP_NTZ") || declared.contains("WITH TIME ZONE") || declared.contains("WITH LOCAL TIME ZONE");
+            let zone =
+                (name.contains("TZ") && name != "TIMESTAMP_NTZ") || declared.contains("WITH TIME ZONE") || declared.contains("WITH LOCAL TIME ZONE");
             DataType::Timestamp(unit(parameters.first(), TimeUnit::Microsecond), zone.then(|| "UTC".into()))
         }
         "DECIMAL" | "NUMERIC" | "NUMBER" | "DECIMAL_TEXT" => {

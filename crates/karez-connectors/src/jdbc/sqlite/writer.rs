@@ -219,7 +219,10 @@ impl SinkWriter for Writer {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        debug_assert!(self.plan.changelog || batch.column_by_name(CHANGE_COLUMN).is_none(), "a changelog reached a sink that was planned without one");
+        debug_assert!(
+            self.plan.changelog || batch.column_by_name(CHANGE_COLUMN).is_none(),
+            "a changelog reached a sink that was planned without one"
+        );
         self.buffered_rows += batch.num_rows();
         self.buffered_bytes += batch_bytes(&batch);
         self.due_ms.get_or_insert_with(|| self.context.clock.now_ms().saturating_add(self.plan.flush_interval_ms));

@@ -1,0 +1,172 @@
+//! What is written is read back: every type, null, and values at the edge.
+
+use std::sync::Arc;
+
+use arrow::array::*;
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit, i256};
+use arrow::record_batch::RecordBatch;
+use karez_core::ManualClock;
+use serde_json::{Value, json};
+
+use super::{Base, Process, column, drain, open, source, table_config, try_source};
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    let fields: Vec<Field> = columns.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|c| c.1).collect()).unwrap()
+}
+
+fn everything() -> RecordBatch {
+    batch(vec![
+        ("boolean", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
+        ("tiny", Arc::new(Int8Array::from(vec![Some(i8::MIN), Some(i8::MAX), None]))),
+        ("big", Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(i64::MAX), None]))),
+        ("uint", Arc::new(UInt32Array::from(vec![Some(0), Some(u32::MAX), None]))),
+        ("float", Arc::new(Float32Array::from(vec![Some(0.1), Some(f32::MIN_POSITIVE), None]))),
+        ("double", Arc::new(Float64Array::from(vec![Some(0.1 + 0.2), Some(f64::INFINITY), None]))),
+        ("price", Arc::new(Decimal128Array::from(vec![Some(12_340), Some(-5), None]).with_precision_and_scale(10, 2).unwrap())),
+        ("long", Arc::new(Decimal128Array::from(vec![Some(i128::pow(10, 37) + 1), Some(-1), None]).with_precision_and_scale(38, 10).unwrap())),
+        (
+            "longest",
+            Arc::new(
+                Decimal256Array::from(vec![Some(i256::MAX / i256::from(1_000)), Some(i256::MINUS_ONE), None])
+                    .with_precision_and_scale(76, 3)
+                    .unwrap(),
+            ),
+        ),
+        ("text", Arc::new(StringArray::from(vec![Some("坎儿井 \u{1F42B} \"'\n"), Some(""), None]))),
+        ("digits", Arc::new(StringArray::from(vec![Some("007"), Some("1e3"), None]))),
+        ("bytes", Arc::new(BinaryArray::from_opt_vec(vec![Some(&[0_u8, 255][..]), Some(b""), None]))),
+        ("day", Arc::new(Date32Array::from(vec![Some(15_706), Some(-719_162), None]))),
+        ("at", Arc::new(Time64MicrosecondArray::from(vec![Some(86_399_999_999), Some(0), None]))),
+        ("s", Arc::new(TimestampSecondArray::from(vec![Some(1_357_016_400), Some(-1), None]))),
+        ("ms", Arc::new(TimestampMillisecondArray::from(vec![Some(1_357_016_400_007), Some(-1), None]))),
+        ("us", Arc::new(TimestampMicrosecondArray::from(vec![Some(1_357_016_400_000_007), Some(-1), None]).with_timezone("UTC"))),
+        ("ns", Arc::new(TimestampNanosecondArray::from(vec![Some(1_357_016_400_000_000_007), Some(-1), None]))),
+    ])
+}
+
+async fn write(base: &Base, batch: &RecordBatch) -> Vec<karez_core::BadRecord> {
+    let mut process = Process::start(&table_config(base), batch.schema(), 1, 1, &[]).await;
+    process.write(0, batch.clone()).await;
+    let manifest = process.barrier(1).await;
+    process.commit(1, &manifest).await;
+    process.rejects
+}
+
+async fn read(config: &Value, schema: Option<&SchemaRef>) -> (RecordBatch, Vec<karez_core::BadRecord>) {
+    let source = try_source(config, schema).unwrap();
+    let mut reader = open(source.as_ref(), Value::Null, false, Arc::new(ManualClock::new(0))).await;
+    let (batches, bad, _) = drain(reader.as_mut(), 1_000).await;
+    (arrow::compute::concat_batches(&source.schema().arrow, &batches).unwrap(), bad)
+}
+
+#[tokio::test]
+async fn every_type_comes_back_as_it_was_written() {
+    let base = Base::new();
+    let written = everything();
+    assert_eq!(write(&base, &written).await, []);
+    let config = json!({ "url": base.url(), "table": "t" });
+    let (read_back, bad) = read(&config, Some(&written.schema())).await;
+    assert_eq!(bad, []);
+    for (i, field) in written.schema().fields().iter().enumerate() {
+        assert_eq!(written.column(i), read_back.column(i), "{}", field.name());
+    }
+    // The inferred types are as wide as SQLite's own.
+    let (inferred, bad) = read(&config, None).await;
+    assert_eq!(bad, []);
+    for (name, data_type) in [
+        ("boolean", DataType::Boolean),
+        ("tiny", DataType::Int64),
+        ("float", DataType::Float64),
+        ("price", DataType::Decimal128(10, 2)),
+        ("longest", DataType::Decimal256(76, 3)),
+        ("digits", DataType::Utf8),
+        ("bytes", DataType::Binary),
+        ("day", DataType::Date32),
+        ("at", DataType::Time64(TimeUnit::Microsecond)),
+        ("ms", DataType::Timestamp(TimeUnit::Millisecond, None)),
+        ("us", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+    ] {
+        assert_eq!(inferred.schema().field_with_name(name).unwrap().data_type(), &data_type, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn values_are_stored_so_that_sqlite_can_use_them() {
+    let base = Base::new();
+    write(&base, &everything()).await;
+    assert_eq!(
+        base.rows("SELECT s, ms, us, day, at, price FROM t WHERE boolean = 1"),
+        ["2013-01-01 05:00:00|2013-01-01 05:00:00.007|2013-01-01T05:00:00.000007Z|2013-01-01|23:59:59.999999|123.4"]
+    );
+    assert_eq!(base.rows("SELECT datetime(ms), strftime('%s', us), price > 100 FROM t WHERE boolean = 1"), ["2013-01-01 05:00:00|1357016400|1"]);
+}
+
+#[tokio::test]
+async fn dictionaries_views_and_nested_values_are_written_as_what_they_hold() {
+    let base = Base::new();
+    let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
+    let dictionary: DictionaryArray<Int32Type> = ["x", "x"].into_iter().collect();
+    let written = batch(vec![
+        ("list", Arc::new(list)),
+        ("dictionary", Arc::new(dictionary)),
+        ("view", Arc::new(StringViewArray::from(vec![Some("a longer text than twelve"), None]))),
+        ("fixed", Arc::new(FixedSizeBinaryArray::try_from_iter([[1_u8, 2], [3, 4]].into_iter()).unwrap())),
+        ("nothing", Arc::new(NullArray::new(2))),
+    ]);
+    write(&base, &written).await;
+    assert_eq!(base.rows("SELECT * FROM t"), ["[1,null]|x|a longer text than twelve|[1, 2]|NULL", "NULL|x|NULL|[3, 4]|NULL"]);
+}
+
+#[tokio::test]
+async fn an_unsigned_integer_beyond_sqlite_is_a_refused_row() {
+    let base = Base::new();
+    let rejects = write(&base, &batch(vec![("u", Arc::new(UInt64Array::from(vec![1, u64::MAX])))])).await;
+    assert_eq!(rejects.len(), 1);
+    assert!(rejects[0].reason.contains("18446744073709551615 is greater than 9223372036854775807"), "{}", rejects[0].reason);
+    assert_eq!(base.rows("SELECT u FROM t"), ["1"]);
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_its_column_is_a_bad_record_with_column_and_rowid() {
+    let base = Base::with(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, day DATE, price DECIMAL(6, 2), name TEXT);
+         INSERT INTO t VALUES (1, 5, '2013-01-01', 1.5, 'a'), (2, 'five', '2013-01-01', 1, 'b'), (3, 6, 'yesterday', 1, 'c'),
+                              (4, 7, '2013-01-01', 1.234, 'd'), (5, 8, '2013-01-01', '99999.99', 'e'), (6, 9, NULL, NULL, x'ff')",
+    );
+    let (good, bad) = read(&json!({ "url": base.url(), "table": "t" }), None).await;
+    assert_eq!(column(&[good], "id"), ["1"]);
+    let reasons: Vec<&str> = bad.iter().map(|b| b.reason.as_str()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "column `n`: 'five' (TEXT) is no bigint (table=t id=2)",
+            "column `day`: 'yesterday' (TEXT) is no date (table=t id=3)",
+            "column `price`: 1.234 (REAL) is no decimal(6, 2) (table=t id=4)",
+            "column `price`: 99999.99 (REAL) is no decimal(6, 2) (table=t id=5)",
+            "column `name`: a BLOB of 1 bytes is no string (table=t id=6)",
+        ]
+    );
+    assert_eq!(bad[0].origin.as_deref(), Some("table=t id=2"));
+    assert_eq!(bad[0].row.as_deref(), Some(r#"{"day":"2013-01-01","id":2,"n":"five","name":"b","price":1}"#));
+}
+
+#[tokio::test]
+async fn a_declared_schema_narrows_and_its_not_null_is_checked() {
+    let base = Base::with("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 127), (2, 128), (3, NULL)");
+    let declared = Arc::new(Schema::new(vec![Field::new("n", DataType::Int8, false)]));
+    let (good, bad) = read(&json!({ "url": base.url(), "table": "t" }), Some(&declared)).await;
+    assert_eq!(column(&[good], "n"), ["127"]);
+    assert_eq!(
+        bad.iter().map(|b| b.reason.as_str()).collect::<Vec<_>>(),
+        ["column `n`: 128 (INTEGER) is no tinyint (table=t id=2)", "column `n`: is null, but the column is `not null` (table=t id=3)"]
+    );
+}
+
+#[tokio::test]
+async fn columns_without_a_declared_type_get_the_type_of_their_values() {
+    let base = Base::with("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b NUMERIC); INSERT INTO t VALUES (1, 'x', 1), (2, NULL, 2.5)");
+    let schema = source(&json!({ "url": base.url(), "query": "SELECT id, a, b, a || b AS c, count(*) OVER () AS n FROM t" })).schema().arrow;
+    let types: Vec<&DataType> = schema.fields().iter().map(|f| f.data_type()).collect();
+    assert_eq!(types, [&DataType::Int64, &DataType::Utf8, &DataType::Float64, &DataType::Utf8, &DataType::Int64]);
+}
