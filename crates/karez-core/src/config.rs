@@ -300,7 +300,7 @@ impl fmt::Display for ByteSize {
 }
 
 macro_rules! text_or_number {
-    ($type:ident, $from_number:expr, $description:literal) => {
+    ($type:ident, $from_number:expr, $kind:literal, $description:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 #[derive(Deserialize)]
@@ -328,7 +328,7 @@ macro_rules! text_or_number {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": ["string", "integer"], "description": $description })
+                schemars::json_schema!({ "type": ["string", "integer"], "description": $description, "x-karez-type": $kind })
             }
 
             fn inline_schema() -> bool {
@@ -338,5 +338,5 @@ macro_rules! text_or_number {
     };
 }
 
-text_or_number!(Span, Span::millis, "a duration such as `500ms`, `10s`, `5m`, `1h 30m` (a bare number: milliseconds)");
-text_or_number!(ByteSize, ByteSize, "a size such as `64k`, `256m`, `4g` (a bare number: bytes)");
+text_or_number!(Span, Span::millis, "duration", "a duration such as `500ms`, `10s`, `5m`, `1h 30m` (a bare number: milliseconds)");
+text_or_number!(ByteSize, ByteSize, "size", "a size such as `64k`, `256m`, `4g` (a bare number: bytes)");

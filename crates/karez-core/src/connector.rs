@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use serde_json::Value;
 
 use crate::config::ConfigErrors;
+use crate::sink::SinkGuarantee;
 use crate::{Sink, Source, StreamSchema};
 
 /// An external system. Registered by name in a [`crate::Registry`], a third party's in the same way as ours.
@@ -27,6 +28,11 @@ pub trait Connector: Send + Sync + 'static {
     /// The options of its sink as a JSON Schema; `None` where it has no sink.
     fn sink_options(&self) -> Option<schemars::Schema> {
         None
+    }
+
+    /// What its sink can promise over crashes, depending on its options: for the table of connectors.
+    fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
+        &[]
     }
 
     /// Makes a source; may look at the outside to infer a schema, without side effects.

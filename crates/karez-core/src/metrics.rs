@@ -40,47 +40,104 @@ impl Gauge {
     }
 }
 
-/// The counters of one node.
-#[derive(Debug, Default)]
-pub struct NodeMetrics {
+/// What a figure of a node is called, how it moves and what it says: the reference page and `/metrics` are made of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricInfo {
+    /// Its name in reports.
+    pub name: &'static str,
+    /// `counter` (only grows) or `gauge`.
+    pub kind: &'static str,
+    /// What it says, with its unit.
+    pub help: &'static str,
+}
+
+/// How a kind of figure is read.
+trait Figure {
+    const KIND: &'static str;
+}
+
+impl Figure for Counter {
+    const KIND: &'static str = "counter";
+}
+
+impl Figure for Gauge {
+    const KIND: &'static str = "gauge";
+}
+
+/// One list gives the live figures, what is read of them, and their description.
+macro_rules! node_metrics {
+    ($($(#[doc = $help:literal])+ $live:ident: $kind:ident => $read:ident: $type:ty $(, divided by $divisor:literal)?;)+) => {
+        /// The counters of one node.
+        #[derive(Debug, Default)]
+        pub struct NodeMetrics {
+            $($(#[doc = $help])+ pub $live: $kind,)+
+            /// Others, of the operator's or connector's own, by name (`cache_hits`, …).
+            custom: Mutex<BTreeMap<&'static str, u64>>,
+        }
+
+        /// The counters of a node at one instant; the fields are those of [`NodeMetrics`], times in milliseconds.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+        pub struct NodeMetricsSnapshot {
+            $($(#[doc = $help])+ pub $read: $type,)+
+            /// Others, of the operator's or connector's own, by name.
+            pub custom: BTreeMap<String, u64>,
+        }
+
+        impl NodeMetrics {
+            /// What there is, in the order of the reference page.
+            pub const INFO: &'static [MetricInfo] = &[
+                $(MetricInfo { name: stringify!($read), kind: <$kind as Figure>::KIND, help: concat!($($help),+) },)+
+            ];
+
+            /// All of them at this instant.
+            #[must_use]
+            pub fn read(&self) -> NodeMetricsSnapshot {
+                NodeMetricsSnapshot {
+                    $($read: self.$live.get() $(/ $divisor)?,)+
+                    custom: self.custom.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(k, v)| ((*k).to_owned(), *v)).collect(),
+                }
+            }
+        }
+    };
+}
+
+node_metrics! {
     /// Rows taken.
-    pub records_in: Counter,
+    records_in: Counter => records_in: u64;
     /// Rows given, all outputs together.
-    pub records_out: Counter,
+    records_out: Counter => records_out: u64;
     /// Bytes taken (decoded), or read from outside by a source.
-    pub bytes_in: Counter,
+    bytes_in: Counter => bytes_in: u64;
     /// Bytes given (decoded), or written to the outside by a sink.
-    pub bytes_out: Counter,
+    bytes_out: Counter => bytes_out: u64;
     /// Batches taken.
-    pub batches_in: Counter,
+    batches_in: Counter => batches_in: u64;
     /// Rows that came behind the watermark and were dropped or sent to the `late` output.
-    pub late: Counter,
+    late: Counter => late: u64;
     /// Rows dropped by `overflow: drop | latest`.
-    pub dropped: Counter,
+    dropped: Counter => dropped: u64;
     /// Bad records counted and left out (`onError: skip`).
-    pub skipped: Counter,
+    skipped: Counter => skipped: u64;
     /// Bad records sent to the dead-letter output.
-    pub dead_lettered: Counter,
+    dead_lettered: Counter => dead_lettered: u64;
     /// Calls to the outside that were tried again.
-    pub retried: Counter,
+    retried: Counter => retried: u64;
     /// Calls or rows held back by a rate limit.
-    pub throttled: Counter,
-    /// Nanoseconds spent working.
-    pub busy_ns: Counter,
-    /// Nanoseconds spent waiting for input.
-    pub idle_ns: Counter,
-    /// Nanoseconds spent waiting for room downstream.
-    pub backpressured_ns: Counter,
+    throttled: Counter => throttled: u64;
+    /// Time spent working. Counted in nanoseconds, reported in milliseconds.
+    busy_ns: Counter => busy_ms: u64, divided by 1_000_000;
+    /// Time spent waiting for input. Counted in nanoseconds, reported in milliseconds.
+    idle_ns: Counter => idle_ms: u64, divided by 1_000_000;
+    /// Time spent waiting for room downstream. Counted in nanoseconds, reported in milliseconds.
+    backpressured_ns: Counter => backpressured_ms: u64, divided by 1_000_000;
     /// Batches in the node's input queues.
-    pub queue_batches: Gauge,
+    queue_batches: Gauge => queue_batches: i64;
     /// Bytes in the node's input queues.
-    pub queue_bytes: Gauge,
+    queue_bytes: Gauge => queue_bytes: i64;
     /// The node's watermark, milliseconds since the epoch; `i64::MIN` before the first.
-    pub watermark_ms: Gauge,
+    watermark_ms: Gauge => watermark_ms: i64;
     /// Bytes of state in memory.
-    pub state_bytes: Gauge,
-    /// Others, of the operator's or connector's own, by name (`cache_hits`, …).
-    custom: Mutex<BTreeMap<&'static str, u64>>,
+    state_bytes: Gauge => state_bytes: i64;
 }
 
 impl NodeMetrics {
@@ -88,55 +145,4 @@ impl NodeMetrics {
     pub fn add(&self, name: &'static str, n: u64) {
         *self.custom.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += n;
     }
-
-    /// All of them at this instant.
-    #[must_use]
-    pub fn read(&self) -> NodeMetricsSnapshot {
-        NodeMetricsSnapshot {
-            records_in: self.records_in.get(),
-            records_out: self.records_out.get(),
-            bytes_in: self.bytes_in.get(),
-            bytes_out: self.bytes_out.get(),
-            batches_in: self.batches_in.get(),
-            late: self.late.get(),
-            dropped: self.dropped.get(),
-            skipped: self.skipped.get(),
-            dead_lettered: self.dead_lettered.get(),
-            retried: self.retried.get(),
-            throttled: self.throttled.get(),
-            busy_ms: self.busy_ns.get() / 1_000_000,
-            idle_ms: self.idle_ns.get() / 1_000_000,
-            backpressured_ms: self.backpressured_ns.get() / 1_000_000,
-            queue_batches: self.queue_batches.get(),
-            queue_bytes: self.queue_bytes.get(),
-            watermark_ms: self.watermark_ms.get(),
-            state_bytes: self.state_bytes.get(),
-            custom: self.custom.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(k, v)| ((*k).to_owned(), *v)).collect(),
-        }
-    }
-}
-
-/// The counters of a node at one instant; the fields are those of [`NodeMetrics`], times in milliseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)]
-pub struct NodeMetricsSnapshot {
-    pub records_in: u64,
-    pub records_out: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub batches_in: u64,
-    pub late: u64,
-    pub dropped: u64,
-    pub skipped: u64,
-    pub dead_lettered: u64,
-    pub retried: u64,
-    pub throttled: u64,
-    pub busy_ms: u64,
-    pub idle_ms: u64,
-    pub backpressured_ms: u64,
-    pub queue_batches: i64,
-    pub queue_bytes: i64,
-    pub watermark_ms: i64,
-    pub state_bytes: i64,
-    pub custom: BTreeMap<String, u64>,
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, Int8Array};
+use arrow::array::{Array, Int8Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
@@ -41,6 +41,17 @@ impl ChangeKind {
             2 => Ok(Self::UpdateAfter),
             3 => Ok(Self::Delete),
             other => Err(Error::internal(format!("{other} is no change kind"))),
+        }
+    }
+
+    /// As Flink writes it.
+    #[must_use]
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Insert => "+I",
+            Self::UpdateBefore => "-U",
+            Self::UpdateAfter => "+U",
+            Self::Delete => "-D",
         }
     }
 
@@ -120,6 +131,29 @@ pub fn visible_batch(batch: &RecordBatch) -> Result<RecordBatch> {
     }
     let keep: Vec<usize> = (0..schema.fields().len()).filter(|&i| !is_hidden(schema.field(i))).collect();
     Ok(batch.project(&keep)?)
+}
+
+/// The columns as a person reads them: the visible ones, behind a column `change` where the stream is a changelog.
+#[must_use]
+pub fn readable_schema(schema: &SchemaRef) -> SchemaRef {
+    let visible = visible_schema(schema);
+    if schema.column_with_name(CHANGE_COLUMN).is_none() {
+        return visible;
+    }
+    let change = Arc::new(Field::new("change", DataType::Utf8, false));
+    Arc::new(Schema::new(std::iter::once(change).chain(visible.fields().iter().cloned()).collect::<Vec<_>>()))
+}
+
+/// The rows as a person reads them, of [`readable_schema`]: changes are `+I`, `-U`, `+U`, `-D`.
+pub fn readable_batch(batch: &RecordBatch) -> Result<RecordBatch> {
+    let visible = visible_batch(batch)?;
+    let Some(kinds) = change_kinds(batch) else {
+        return Ok(visible);
+    };
+    let symbols = kinds.values().iter().map(|k| ChangeKind::from_i8(*k).map(ChangeKind::symbol));
+    let change: Arc<dyn Array> = Arc::new(StringArray::from(symbols.collect::<Result<Vec<_>>>()?));
+    let columns = std::iter::once(change).chain(visible.columns().iter().cloned()).collect();
+    Ok(RecordBatch::try_new(readable_schema(batch.schema_ref()), columns)?)
 }
 
 /// The change kinds of a batch; `None` for an append-only one.

@@ -6,6 +6,7 @@ pub mod source;
 use std::sync::Arc;
 
 use karez_core::config::ConfigErrors;
+use karez_core::sink::SinkGuarantee;
 use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
 
 /// `connector: file`.
@@ -30,6 +31,10 @@ impl Connector for FileConnector {
 
     fn sink_options(&self) -> Option<schemars::Schema> {
         Some(schemars::schema_for!(sink::FileSinkOptions))
+    }
+
+    fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
+        &[SinkGuarantee::Transactional]
     }
 
     fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {

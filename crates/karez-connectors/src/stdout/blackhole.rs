@@ -34,6 +34,10 @@ impl Connector for BlackholeConnector {
         Some(schemars::schema_for!(BlackholeOptions))
     }
 
+    fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
+        &[SinkGuarantee::Idempotent]
+    }
+
     fn source(&self, _: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
         Err(ConfigError::new("connector", "`blackhole` is a sink, it has no rows to give").hint("use `generator` for rows without an outside").into())
     }

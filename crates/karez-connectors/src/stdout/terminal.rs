@@ -3,14 +3,12 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use karez_core::config::{ConfigError, ConfigErrors};
-use karez_core::schema::{CHANGE_COLUMN, change_kinds, visible_batch};
+use karez_core::schema::{readable_batch, readable_schema};
 use karez_core::sink::{SinkGuarantee, WriterContext};
-use karez_core::{BadRecord, ChangeKind, Connector, Epoch, Error, Result, Sink, SinkContext, SinkWriter, Source, SourceContext};
+use karez_core::{BadRecord, Connector, Epoch, Error, Result, Sink, SinkContext, SinkWriter, Source, SourceContext};
 use karez_formats::encode::{CsvEncoder, CsvOptions, Encoder, NdjsonEncoder, NdjsonOptions, encode_or_reject};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -57,6 +55,10 @@ impl Connector for StdoutConnector {
         Some(schemars::schema_for!(StdoutOptions))
     }
 
+    fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
+        &[SinkGuarantee::AtLeastOnce]
+    }
+
     fn source(&self, _: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
         Err(ConfigError::new("connector", "`stdout` is a sink, it has no rows to give").into())
     }
@@ -69,7 +71,7 @@ impl Connector for StdoutConnector {
 /// The sink of `stdout`, printing somewhere else: for tests and for programs that show rows themselves.
 pub fn to_writer(context: SinkContext<'_>, out: Arc<Mutex<dyn Write + Send>>) -> Result<Arc<dyn Sink>, ConfigErrors> {
     let options: StdoutOptions = karez_core::config::parse(context.config)?;
-    let schema = printed_schema(&context.input.arrow);
+    let schema = readable_schema(&context.input.arrow);
     let refused = match options.format {
         StdoutFormat::Csv => CsvEncoder::new(schema, CsvOptions::default()).err(),
         StdoutFormat::Ndjson => NdjsonEncoder::new(schema, &NdjsonOptions::default()).err(),
@@ -79,34 +81,6 @@ pub fn to_writer(context: SinkContext<'_>, out: Arc<Mutex<dyn Write + Send>>) ->
         Some(e) => Err(ConfigError::new("format", e.0).into()),
         None => Ok(Arc::new(Stdout { format: options.format, out })),
     }
-}
-
-/// The visible columns, behind one that tells the change of a changelog's row.
-fn printed_schema(arrow: &SchemaRef) -> SchemaRef {
-    let visible = karez_core::schema::visible_schema(arrow);
-    if arrow.column_with_name(CHANGE_COLUMN).is_none() {
-        return visible;
-    }
-    let change = Arc::new(Field::new("change", DataType::Utf8, false));
-    Arc::new(Schema::new(std::iter::once(change).chain(visible.fields().iter().cloned()).collect::<Vec<_>>()))
-}
-
-fn printed(batch: &RecordBatch) -> Result<RecordBatch> {
-    let visible = visible_batch(batch)?;
-    let Some(kinds) = change_kinds(batch) else {
-        return Ok(visible);
-    };
-    let symbols = kinds.values().iter().map(|k| {
-        Ok(match ChangeKind::from_i8(*k)? {
-            ChangeKind::Insert => "+I",
-            ChangeKind::UpdateBefore => "-U",
-            ChangeKind::UpdateAfter => "+U",
-            ChangeKind::Delete => "-D",
-        })
-    });
-    let change: Arc<dyn Array> = Arc::new(StringArray::from(symbols.collect::<Result<Vec<_>>>()?));
-    let columns = std::iter::once(change).chain(visible.columns().iter().cloned()).collect();
-    Ok(RecordBatch::try_new(printed_schema(batch.schema_ref()), columns)?)
 }
 
 struct Stdout {
@@ -129,7 +103,7 @@ impl Sink for Stdout {
     }
 
     async fn writer(&self, context: WriterContext, _: Vec<Value>) -> Result<Box<dyn SinkWriter>> {
-        let schema = printed_schema(&context.schema.arrow);
+        let schema = readable_schema(&context.schema.arrow);
         let wrong = |e: karez_formats::encode::EncodeError| Error::internal(e.0);
         let encoder: Option<Box<dyn Encoder>> = match self.format {
             StdoutFormat::Ndjson => Some(Box::new(NdjsonEncoder::new(schema, &NdjsonOptions::default()).map_err(wrong)?)),
@@ -151,7 +125,7 @@ struct StdoutWriter {
 #[async_trait]
 impl SinkWriter for StdoutWriter {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let batch = printed(&batch)?;
+        let batch = readable_batch(&batch)?;
         match &self.encoder {
             Some(encoder) => self.rejects.extend(encode_or_reject(encoder.as_ref(), &batch, &mut self.text)),
             None => {

@@ -1,0 +1,104 @@
+//! `karez connectors`: what this build has, and the options of one of it.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
+use karez_core::Registry;
+use karez_core::error::did_you_mean;
+
+use super::reference::{OptionTable, option_tables};
+use super::{Failure, Outcome};
+
+#[derive(Args)]
+pub(crate) struct ConnectorsArgs {
+    /// A connector or an operator type.
+    name: Option<String>,
+}
+
+pub(crate) fn connectors(args: &ConnectorsArgs) -> Outcome {
+    let registry = karez::registry();
+    match &args.name {
+        None => list(&registry),
+        Some(name) => show(&registry, name)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first line of a description.
+pub(crate) fn summary(description: &str) -> &str {
+    description.lines().next().unwrap_or_default()
+}
+
+fn list(registry: &Registry) {
+    let mut connectors = table(["connector", "source", "sink", ""]);
+    for c in registry.connectors() {
+        let yes = |is: bool| if is { "yes" } else { "" };
+        connectors.add_row([c.name(), yes(c.source_options().is_some()), yes(c.sink_options().is_some()), summary(c.description())]);
+    }
+    let mut operators = table(["operator", ""]);
+    for o in registry.operators() {
+        operators.add_row([o.name(), summary(o.description())]);
+    }
+    println!("{connectors}\n\n{operators}\n\nOptions: karez connectors NAME");
+}
+
+fn show(registry: &Registry, name: &str) -> Result<(), Failure> {
+    let connector = registry.connectors().find(|c| c.name() == name);
+    let operator = registry.operators().find(|o| o.name() == name);
+    if connector.is_none() && operator.is_none() {
+        let known = || registry.connectors().map(|c| c.name()).chain(registry.operators().map(|o| o.name()));
+        let hint = match did_you_mean(name, known()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "see `karez connectors`".into(),
+        };
+        return Err(Failure::usage(format!("error: there is no connector or operator `{name}`; {hint}")));
+    }
+    if let Some(connector) = connector {
+        println!("connector {name}\n\n{}", connector.description());
+        for (role, schema) in [("source", connector.source_options()), ("sink", connector.sink_options())] {
+            if let Some(schema) = schema {
+                options(&format!("Options of the {role}"), schema.as_value());
+            }
+        }
+    }
+    if let Some(operator) = operator {
+        println!("operator {name}\n\n{}", operator.description());
+        options("Options", operator.options().as_value());
+    }
+    Ok(())
+}
+
+fn options(title: &str, schema: &serde_json::Value) {
+    let tables = option_tables(schema);
+    if tables.iter().all(|t| t.rows.is_empty()) {
+        println!("\n{title}: none");
+    }
+    for OptionTable { title: form, description, rows } in tables {
+        match form {
+            Some(form) => println!("\n{title}, {form}: {description}"),
+            None if rows.is_empty() => {}
+            None => println!("\n{title}:"),
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        let mut shown = table(["option", "type", "default", ""]);
+        for row in rows {
+            let default = if row.required { "required".into() } else { row.default.unwrap_or_default() };
+            let mut text = row.description;
+            for (word, meaning) in row.choices.iter().filter(|(_, m)| !m.is_empty()) {
+                text.push_str(&format!("\n{word}: {meaning}"));
+            }
+            shown.add_row([row.name, row.kind.replace('`', ""), default, text]);
+        }
+        println!("{shown}");
+    }
+}
+
+/// A table as wide as the terminal, or as wide as need be where there is none.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+}

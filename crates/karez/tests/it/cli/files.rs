@@ -1,0 +1,73 @@
+//! `karez check` and `karez explain`: job files, right and wrong.
+
+use super::NUMBERS;
+use crate::karez::Bench;
+
+#[test]
+fn a_typo_is_shown_at_its_line_and_column_with_a_suggestion() {
+    let bench = Bench::new();
+    let job = NUMBERS.replace("type: filter", "type: fliter");
+    let done = bench.karez(&["check", bench.file("job.yaml", &job)]).with(2);
+    assert!(done.err.contains("job.yaml:10:28") && done.err.contains("did you mean `filter`?"), "{}", done.err);
+}
+
+#[test]
+fn all_errors_of_a_file_are_told_at_once() {
+    let bench = Bench::new();
+    let job = NUMBERS.replace("type: filter", "type: fliter").replace("connector: file", "connector: flie");
+    let done = bench.karez(&["check", bench.file("job.yaml", &job)]).with(2);
+    assert!(done.err.contains("`filter`") && done.err.contains("`file`"), "{}", done.err);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said_so() {
+    let bench = Bench::new();
+    let done = bench.karez(&["check", "nowhere.yaml"]).with(2);
+    assert!(done.err.contains("nowhere.yaml"), "{}", done.err);
+}
+
+#[test]
+fn no_color_switches_colours_off_and_pipes_have_none_anyway() {
+    let bench = Bench::new();
+    let mut command = bench.command(&["check", bench.file("job.yaml", "job: 1")]);
+    let output = command.env("NO_COLOR", "1").output().unwrap();
+    assert!(!output.stderr.contains(&0x1b));
+}
+
+#[test]
+fn check_shows_the_inferred_schema_and_touches_nothing() {
+    let bench = Bench::new();
+    bench.file("in.csv", "a,b\n1,x\n2,y\n");
+    let job = "
+job:
+  name: inferred
+  sources: [ { name: in, connector: file, config: { path: in.csv, format: csv } } ]
+  operators: [ { name: one, type: map, inputs: [in], columns: { a: a } } ]
+  sinks: [ { name: out, connector: file, inputs: [one], config: { path: out, format: ndjson } } ]
+";
+    let out = bench.karez(&["check", bench.file("job.yaml", job)]).with(0).out;
+    assert!(out.contains("source `in`, schema as inferred:") && out.contains("a: bigint") && out.contains("b: "), "{out}");
+    assert_eq!(bench.files(), ["in.csv", "job.yaml"].map(std::path::PathBuf::from));
+}
+
+#[test]
+fn check_tries_what_is_outside() {
+    let bench = Bench::new();
+    let job = "
+job:
+  name: missing
+  sources: [ { name: in, connector: file, config: { path: nowhere/in.csv, format: csv }, schema: { a: bigint } } ]
+  sinks: [ { name: out, connector: blackhole, inputs: [in] } ]
+";
+    let err = bench.karez(&["check", bench.file("job.yaml", job)]).with(1).err;
+    assert!(err.contains("in: ") && err.contains("nowhere"), "{err}");
+}
+
+#[test]
+fn explain_speaks_text_json_and_mermaid() {
+    let bench = Bench::new();
+    let job = bench.file("job.yaml", NUMBERS);
+    assert!(bench.karez(&["explain", job]).with(0).out.contains("small"));
+    assert!(bench.karez(&["explain", job, "--format", "json"]).with(0).out.starts_with('{'));
+    assert!(bench.karez(&["explain", job, "--format", "mermaid"]).with(0).out.starts_with("flowchart"));
+}

@@ -1,0 +1,5 @@
+//! The binary from outside, and jobs from end to end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod cli;
+mod karez;
