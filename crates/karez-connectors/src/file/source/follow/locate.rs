@@ -73,10 +73,11 @@ impl Known<'_> {
 
     /// Whether another file holds it: a copy, or a compressed one.
     pub(super) fn is_copied_to(&self, facts: &Facts) -> bool {
-        if self.has_inode(facts.device, facts.inode) || self.head.is_empty() || !self.head.matches(&facts.head) {
+        if self.head.is_empty() || !self.head.matches(&facts.head) {
             return false;
         }
-        if facts.compression == Compression::None && facts.size < self.size {
+        // Compressed it may be in an inode that was its own before: file systems use them again.
+        if facts.compression == Compression::None && (self.has_inode(facts.device, facts.inode) || facts.size < self.size) {
             return false;
         }
         // Few equal bytes, such as a header, are no proof: then the name must tell.
