@@ -8,11 +8,13 @@ use crate::aggregates::AggregateRows;
 
 /// Calls `f` for each slice that has rows, with its rows in order. Most batches lie within one slice and are not touched.
 pub(crate) fn by_slice(slices: &Slices, times: &[i64], rows: &AggregateRows, mut f: impl FnMut(i64, &AggregateRows) -> Result<()>) -> Result<()> {
-    let (Some(min), Some(max)) = (times.iter().min(), times.iter().max()) else {
+    // Folds of `min` and `max` are vectorised; `Iterator::min` is not.
+    let (min, max) = times.iter().fold((i64::MAX, i64::MIN), |(min, max), &t| (min.min(t), max.max(t)));
+    if min > max {
         return Ok(());
-    };
-    let first = slices.slice_of(*min);
-    if *max < slices.start(first + 1) {
+    }
+    let first = slices.slice_of(min);
+    if max < slices.start(first + 1) {
         return f(first, rows);
     }
     let cut = Cut::of(slices, times);

@@ -25,6 +25,7 @@ mod options;
 mod panes;
 mod revision;
 mod session;
+mod session_runs;
 mod session_value;
 mod slices;
 mod times;

@@ -28,6 +28,7 @@ use karez_expr::{GroupAccumulator, GroupTable};
 use serde_json::Value;
 
 use super::WindowSpec;
+use super::session_runs::{Merged, cut_runs, merge_runs};
 use super::session_value::{self, Session};
 use super::times;
 use crate::aggregates::{AggregateRows, Aggregates};
@@ -73,24 +74,6 @@ struct Due {
     at_ms: i64,
     group: KeyGroup,
     key: Box<[u8]>,
-}
-
-/// Rows of one key within the gap of each other.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    key: usize,
-    start_ms: i64,
-    end_ms: i64,
-}
-
-/// A session in the making: the numbers of the runs and of the former sessions it is made of.
-#[derive(Debug)]
-struct Merged {
-    key: usize,
-    start_ms: i64,
-    end_ms: i64,
-    runs: Vec<usize>,
-    former: Vec<usize>,
 }
 
 impl SessionWindows {
@@ -198,7 +181,7 @@ impl SessionWindows {
         let keys = self.numbers.emit_all().map_err(failed)?;
         let encoded = self.keys.encode(&keys, count)?;
 
-        let (runs, of_row) = self.runs(times);
+        let (runs, of_row) = cut_runs(&self.indices, times, self.gap_ms);
         let mut of_runs = self.accumulators()?;
         for (accumulator, input) in of_runs.iter_mut().zip(&rows.inputs) {
             accumulator.update(input, &of_row, runs.len()).map_err(failed)?;
@@ -209,23 +192,6 @@ impl SessionWindows {
         self.retract(&merged, &former, &keys, out)?;
         let states = self.merged_states(&merged, &former, of_runs)?;
         self.store(&encoded, merged, former, states)
-    }
-
-    /// Cuts the rows of each key into runs; gives them ordered by key and time, and the run of each row.
-    fn runs(&self, times: &[i64]) -> (Vec<Run>, Vec<usize>) {
-        let mut order: Vec<(usize, i64, u32)> = self.indices.iter().zip(times).enumerate().map(|(row, (&key, &t))| (key, t, row as u32)).collect();
-        order.sort_unstable();
-        let mut runs: Vec<Run> = Vec::new();
-        let mut of_row = vec![0; times.len()];
-        for (key, time_ms, row) in order {
-            let end_ms = time_ms.saturating_add(self.gap_ms);
-            match runs.last_mut() {
-                Some(run) if run.key == key && time_ms <= run.end_ms => run.end_ms = end_ms,
-                _ => runs.push(Run { key, start_ms: time_ms, end_ms }),
-            }
-            of_row[row as usize] = runs.len() - 1;
-        }
-        (runs, of_row)
     }
 
     /// The sessions that the table holds of the keys, with the key's number, ordered by key and start.
@@ -391,30 +357,6 @@ impl SessionWindows {
         self.firing_to_ms = Some(to_ms);
         self.work(out)
     }
-}
-
-/// Puts runs and former sessions of each key together where they meet; ordered by key and start.
-fn merge_runs(runs: &[Run], former: &[(usize, Session)], keys: usize) -> Vec<Merged> {
-    let mut merged: Vec<Merged> = Vec::with_capacity(runs.len().max(keys));
-    let (mut r, mut f) = (0, 0);
-    while r < runs.len() || f < former.len() {
-        let run = runs.get(r).map(|run| (run.key, run.start_ms, run.end_ms));
-        let session = former.get(f).map(|(key, s)| (*key, s.start_ms, s.end_ms));
-        let takes_run = session.is_none() || run.is_some_and(|run| Some((run.0, run.1)) <= session.map(|s| (s.0, s.1)));
-        let Some((key, start_ms, end_ms)) = (if takes_run { run } else { session }) else {
-            break;
-        };
-        let fits = merged.last().is_some_and(|last| last.key == key && start_ms <= last.end_ms);
-        if !fits {
-            merged.push(Merged { key, start_ms, end_ms, runs: Vec::new(), former: Vec::new() });
-        }
-        if let Some(last) = merged.last_mut() {
-            last.end_ms = last.end_ms.max(end_ms);
-            if takes_run { last.runs.push(r) } else { last.former.push(f) }
-        }
-        if takes_run { r += 1 } else { f += 1 }
-    }
-    merged
 }
 
 impl Operator for SessionWindows {

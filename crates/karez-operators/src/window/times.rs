@@ -41,7 +41,7 @@ pub(crate) fn reject_nulls(batch: RecordBatch, time: usize, out: &mut dyn Output
 /// Cuts off the rows before an instant: the rest, and those. `None` where there are none.
 pub(crate) fn split_before(batch: RecordBatch, time: usize, before_ms: i64) -> Result<(RecordBatch, Option<RecordBatch>)> {
     let times = millis(batch.column(time))?;
-    if times.iter().all(|&t| t >= before_ms) {
+    if times.iter().fold(i64::MAX, |min, &t| min.min(t)) >= before_ms {
         drop(times);
         return Ok((batch, None));
     }
