@@ -122,7 +122,12 @@ impl GroupTable {
                 Ok(Vec::new())
             }
             Groups::Integer(table) => table.emit_all().map(|keys| vec![keys]),
-            Groups::Values(values) => values.emit(EmitTo::All).map_err(|error| fail(&error)),
+            Groups::Values(values) => {
+                let keys = values.emit(EmitTo::All).map_err(|error| fail(&error))?;
+                // `emit` leaves the hash map of a table of several columns as it was: it points at rows that are gone.
+                values.clear_shrink(0);
+                Ok(keys)
+            }
         }
     }
 }

@@ -110,7 +110,8 @@ impl Splits {
     fn hand_out(&mut self) -> Vec<Assignment> {
         let mut out = Vec::new();
         if self.one_at_a_time {
-            while let (false, Some(subtask)) = (self.pending.is_empty(), self.waiting.pop_front()) {
+            while !self.pending.is_empty() {
+                let Some(subtask) = self.waiting.pop_front() else { break };
                 out.extend(self.pending.pop_front().map(|s| (subtask, Command::Assign(vec![s]))));
             }
         } else {

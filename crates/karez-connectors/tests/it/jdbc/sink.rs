@@ -222,23 +222,44 @@ async fn at_least_once_writes_at_once() {
     assert!(process.sink.committer(&process.run).await.unwrap().is_none());
 }
 
+/// The process that is killed in the next test.
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn a_failure_at_each_step_of_a_commit_is_made_good_by_the_next_try() {
-    // One test for all points: they are global to the process.
+#[ignore = "run by `a_kill_at_each_step_of_a_commit_is_made_good_by_the_next_start`"]
+async fn killed_in_the_commit() {
+    let (Ok(config), Ok(point), Ok(manifest)) = (std::env::var("KAREZ_CONFIG"), std::env::var("KAREZ_POINT"), std::env::var("KAREZ_MANIFEST")) else {
+        return;
+    };
+    let mut process = Process::start(&serde_json::from_str(&config).unwrap(), two_columns(), 1, 2, &[]).await;
+    process.write(0, rows(&[(1, "a")])).await;
+    process.write(1, rows(&[(2, "b")])).await;
+    let committables = process.barrier(1).await;
+    std::fs::write(manifest, serde_json::to_string(&committables).unwrap()).unwrap();
+    fail::cfg_callback(point, || std::process::abort()).unwrap();
+    process.commit(1, &committables).await;
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_kill_at_each_step_of_a_commit_is_made_good_by_the_next_start() {
     for (point, visible_after) in [("jdbc-commit-before", 0), ("jdbc-commit-between", 0), ("jdbc-commit-after", 2)] {
         let base = Base::new();
-        let mut process = Process::start(&table_config(&base), two_columns(), 1, 2, &[]).await;
-        process.write(0, rows(&[(1, "a")])).await;
-        process.write(1, rows(&[(2, "b")])).await;
-        let manifest = process.barrier(1).await;
-        fail::cfg(point, "return").unwrap();
-        let mut committer = process.sink.committer(&process.run).await.unwrap().unwrap();
-        let _ = committer.commit(&CommitPermit::from_completed_manifest(Epoch(1)), &manifest).await;
-        fail::remove(point);
+        let manifest = base.path().with_file_name("manifest");
+        std::fs::create_dir_all(manifest.parent().unwrap()).unwrap();
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "jdbc::sink::killed_in_the_commit", "--ignored"])
+            .env("KAREZ_CONFIG", table_config(&base).to_string())
+            .env("KAREZ_POINT", point)
+            .env("KAREZ_MANIFEST", &manifest)
+            .output()
+            .unwrap()
+            .status;
+        assert!(!status.success(), "{point} was not reached");
         assert_eq!(base.count("t"), visible_after, "{point}");
+        let manifest: Vec<karez_core::Committable> = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
         Process::start(&table_config(&base), two_columns(), 2, 1, &manifest).await;
         assert_eq!(base.rows("SELECT * FROM t ORDER BY id"), ["1|a", "2|b"], "{point}");
+        assert_eq!(base.staged(), 0);
     }
 }
 
