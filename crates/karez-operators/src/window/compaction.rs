@@ -1,4 +1,4 @@
-//! [`Compaction`]: partials of a slice that hold its keys many times over are merged, a piece with each batch of rows.
+//! [`Compaction`]: partials of a slice that hold its keys many times over are merged, some with each batch of rows.
 //!
 //! A window of a day with a checkpoint every ten seconds would otherwise hold thousands of partials of one key.
 
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use arrow::record_batch::RecordBatch;
 use karez_core::Result;
 
-use super::firing::push_pieces;
+use super::firing::{MERGE_ROWS, push_pieces};
 use super::panes::FrozenPanes;
 use super::slices::Slices;
 use crate::aggregates::Aggregates;
@@ -38,15 +38,24 @@ impl Compaction {
         Ok(Some(Self { slice, groups: Groups::new(aggregates)?, pieces, batches: partials.len() }))
     }
 
-    /// Merges a piece; `None` when the slice is done, or gone.
+    /// Merges some pieces; `None` when the slice is done, or gone.
     pub(crate) fn step(mut self, frozen: &mut FrozenPanes, slices: &Slices, aggregates: &Aggregates) -> Result<Option<Self>> {
         if !frozen.rows.contains_key(&self.slice) {
             return Ok(None);
         }
-        if let Some(piece) = self.pieces.pop_front() {
+        // More rows than a batch adds, so that it comes to an end.
+        let mut merged = 0;
+        while merged < MERGE_ROWS {
+            let Some(piece) = self.pieces.pop_front() else {
+                return self.finish(frozen, slices, aggregates);
+            };
             self.groups.merge(aggregates, &piece)?;
-            return Ok(Some(self));
+            merged += piece.num_rows();
         }
+        Ok(Some(self))
+    }
+
+    fn finish(mut self, frozen: &mut FrozenPanes, slices: &Slices, aggregates: &Aggregates) -> Result<Option<Self>> {
         let mut partials = vec![self.groups.partial(aggregates)?];
         partials.extend(frozen.read(slices, self.slice)?.into_iter().skip(self.batches));
         frozen.compacted(slices, self.slice, partials)?;

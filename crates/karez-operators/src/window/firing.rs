@@ -20,7 +20,7 @@ use crate::results::Bounds;
 /// How long a call works at most before it lets the task look after cancel and barriers.
 const STEP: Duration = Duration::from_millis(10);
 /// Rows merged between two looks at the clock.
-const MERGE_ROWS: usize = 32_768;
+pub(crate) const MERGE_ROWS: usize = 32_768;
 
 /// An advance of time that is not through.
 pub(crate) struct Advance {

@@ -10,7 +10,7 @@ use crate::sliced_windows::{events, keyed, run};
 
 #[test]
 fn the_first_row_of_a_key_passes_and_later_ones_do_not() {
-    let mut job = Job::new("deduplicate", json!({ "keyBy": ["user"] }));
+    let mut job = Job::new("deduplicate", json!({ "keyBy": ["user_id"] }));
     assert_eq!(job.spec.outputs()[0].schema, orders());
     job.orders(&[order(1, 1.0, 0), order(2, 2.0, 0), order(1, 3.0, 0)]);
     job.restart(3);
@@ -20,9 +20,9 @@ fn the_first_row_of_a_key_passes_and_later_ones_do_not() {
 
 #[test]
 fn the_last_row_of_a_key_replaces_the_one_before() {
-    let mut job = Job::new("deduplicate", json!({ "keyBy": ["user"], "keep": "last" }));
+    let mut job = Job::new("deduplicate", json!({ "keyBy": ["user_id"], "keep": "last" }));
     let schema = &job.spec.outputs()[0].schema;
-    assert_eq!((schema.change_mode, schema.key.as_slice()), (ChangeMode::Changelog, &["user".to_owned()][..]));
+    assert_eq!((schema.change_mode, schema.key.as_slice()), (ChangeMode::Changelog, &["user_id".to_owned()][..]));
     job.orders(&[order(1, 1.0, 0), order(1, 2.0, 0)]);
     assert_eq!(job.take(0), ["1|2.0|x|01T00:00:00|0"]);
     job.restart(2);
@@ -33,7 +33,7 @@ fn the_last_row_of_a_key_replaces_the_one_before() {
 
 #[test]
 fn of_a_batch_job_the_last_rows_come_at_the_end() {
-    let config = json!({ "keyBy": ["user"], "keep": "last" });
+    let config = json!({ "keyBy": ["user_id"], "keep": "last" });
     let mut job = Job::of(plan_as("deduplicate", config, &[orders()], true).unwrap(), 1).with_capacity(1);
     for part in [0..15_000, 5_000..20_000] {
         let rows: Vec<_> = part.clone().map(|i| order(i, part.start as f64, 0)).collect();
@@ -49,7 +49,7 @@ fn of_a_batch_job_the_last_rows_come_at_the_end() {
 
 #[test]
 fn a_key_is_new_again_after_its_time_to_live() {
-    let mut job = Job::new("deduplicate", json!({ "keyBy": ["user"], "ttl": "10s" }));
+    let mut job = Job::new("deduplicate", json!({ "keyBy": ["user_id"], "ttl": "10s" }));
     job.orders(&[order(1, 1.0, 0)]);
     job.clock(9_999);
     job.orders(&[order(1, 2.0, 0)]);

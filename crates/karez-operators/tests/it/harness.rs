@@ -36,10 +36,10 @@ pub fn plan_as(operator: &str, config: Value, inputs: &[StreamSchema], batch: bo
 
 // ===== rows =====
 
-/// `user, amount, name, ts`, with `ts` as event time.
+/// `user_id, amount, name, ts`, with `ts` as event time.
 pub fn orders() -> StreamSchema {
     let schema = Schema::new(vec![
-        Field::new("user", DataType::Int64, true),
+        Field::new("user_id", DataType::Int64, true),
         Field::new("amount", DataType::Float64, true),
         Field::new("name", DataType::Utf8, true),
         Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
@@ -67,7 +67,7 @@ pub fn batch(rows: &[Order]) -> RecordBatch {
 /// Rows as text, values separated by `|`, null as `-`.
 pub fn shown(batch: &RecordBatch) -> Vec<String> {
     let options =
-        FormatOptions::default().with_null("-").with_timestamp_format(Some("%dT%H:%M:%S%.3f")).with_timestamp_tz_format(Some("%dT%H:%M:%S%.3f"));
+        FormatOptions::default().with_null("-").with_timestamp_format(Some("%dT%H:%M:%S%.f")).with_timestamp_tz_format(Some("%dT%H:%M:%S%.f"));
     let columns: Vec<ArrayFormatter<'_>> = batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).unwrap()).collect();
     (0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|")).collect()
 }

@@ -32,7 +32,7 @@ fn map_without_columns_is_the_identity() {
 
 #[test]
 fn map_computes_columns_by_list_or_by_name() {
-    for columns in [json!(["user", "amount * 2 AS double"]), json!({ "user": "user", "double": "amount * 2" })] {
+    for columns in [json!(["user_id", "amount * 2 AS double"]), json!({ "user_id": "user_id", "double": "amount * 2" })] {
         let mut job = Job::new("select", json!({ "columns": columns }));
         job.orders(&[order(1, 2.0, 3)]);
         let mut values: Vec<String> = job.take(0)[0].split('|').map(Into::into).collect();
@@ -47,26 +47,26 @@ fn map_keeps_event_time_where_its_column_is_kept_also_under_another_name() {
     assert_eq!(event_time(json!(["*"])), Some("ts".into()));
     assert_eq!(event_time(json!(["ts AS at"])), Some("at".into()));
     assert_eq!(event_time(json!(["ts AS at", "ts"])), Some("ts".into()));
-    assert_eq!(event_time(json!(["user"])), None);
+    assert_eq!(event_time(json!(["user_id"])), None);
     assert_eq!(event_time(json!(["ts + interval '1' hour AS ts"])), None);
 }
 
 #[test]
 fn hidden_columns_ride_along_and_a_bad_row_is_rejected_with_its_origin() {
     let (schema, rows) = with_origin();
-    let spec = plan("map", json!({ "columns": ["user", "cast(10 as bigint) / cast(amount as bigint) AS share"] }), &[schema]).unwrap();
+    let spec = plan("map", json!({ "columns": ["user_id", "cast(10 as bigint) / cast(amount as bigint) AS share"] }), &[schema]).unwrap();
     let mut job = Job::of(spec, 1);
     job.push(rows);
     assert_eq!(job.take(0), ["1|1|file=a offset=0"]);
     let bad = &job.out.rejected[0];
     assert_eq!(bad.origin.as_deref(), Some("file=a offset=9"));
-    assert_eq!(bad.row.as_deref(), Some(r#"{"user":2,"amount":0.0,"name":"x","ts":"1970-01-01T00:00:00.001"}"#));
+    assert_eq!(bad.row.as_deref(), Some(r#"{"user_id":2,"amount":0.0,"name":"x","ts":"1970-01-01T00:00:00.001"}"#));
     assert!(bad.reason.to_lowercase().contains("zero"), "{}", bad.reason);
 }
 
 #[test]
 fn a_typo_in_an_expression_names_the_column_and_suggests() {
-    let error = plan("map", json!({ "columns": ["user", "amout"] }), &[orders()]).err().unwrap();
+    let error = plan("map", json!({ "columns": ["user_id", "amout"] }), &[orders()]).err().unwrap();
     assert!(error.starts_with("`columns[1]`: unknown column `amout`") && error.ends_with("did you mean `amount`?"), "{error}");
     let error = plan("filter", json!({ "wher": "true" }), &[orders()]).err().unwrap();
     assert!(error.contains("did you mean `where`?"), "{error}");
@@ -74,10 +74,10 @@ fn a_typo_in_an_expression_names_the_column_and_suggests() {
 
 #[test]
 fn filter_keeps_rows_for_which_the_condition_is_true_not_null() {
-    let mut job = Job::new("filter", json!({ "where": "user > 1" }));
+    let mut job = Job::new("filter", json!({ "where": "user_id > 1" }));
     job.orders(&[order(1, 1.0, 0), (None, 2.0, "x", 0), order(2, 3.0, 0)]);
     assert_eq!(job.take(0), ["2|3.0|x|01T00:00:00"]);
-    assert_eq!(job.spec.predicate(), Some("user > 1"));
+    assert_eq!(job.spec.predicate(), Some("user_id > 1"));
     assert_eq!(job.spec.required_columns(0), Some(vec![0]));
 }
 

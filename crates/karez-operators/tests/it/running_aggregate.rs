@@ -12,14 +12,14 @@ use crate::reference::Event;
 use crate::sliced_windows::{events, keyed, run};
 
 fn spend() -> Value {
-    json!({ "keyBy": ["user"], "aggregates": { "n": "count(*)", "mean": "sum(amount) / count(amount)" } })
+    json!({ "keyBy": ["user_id"], "aggregates": { "n": "count(*)", "ratio": "sum(amount) / count(amount)" } })
 }
 
 #[test]
 fn of_unbounded_input_each_batch_changes_a_key_once() {
     let mut job = Job::new("aggregate", spend());
     let schema = &job.spec.outputs()[0].schema;
-    assert_eq!((schema.change_mode, schema.key.as_slice()), (ChangeMode::Changelog, &["user".to_owned()][..]));
+    assert_eq!((schema.change_mode, schema.key.as_slice()), (ChangeMode::Changelog, &["user_id".to_owned()][..]));
     job.orders(&[order(1, 1.0, 0), order(2, 5.0, 0), order(1, 2.0, 0)]);
     assert_eq!(job.take(0), ["1|2|1.5|0", "2|1|5.0|0"]);
     job.restart(2);
@@ -52,7 +52,7 @@ fn without_keys_there_is_one_result() {
 
 #[test]
 fn a_result_that_does_not_change_gives_no_row() {
-    let mut job = Job::new("aggregate", json!({ "keyBy": ["user"], "aggregates": { "most": "max(amount)" } }));
+    let mut job = Job::new("aggregate", json!({ "keyBy": ["user_id"], "aggregates": { "most": "max(amount)" } }));
     job.orders(&[order(1, 9.0, 0)]);
     job.orders(&[order(1, 3.0, 0)]);
     assert_eq!(job.take(0), ["1|9.0|0"]);
@@ -77,11 +77,11 @@ fn a_key_is_forgotten_after_its_time_to_live() {
 #[test]
 fn all_kinds_of_aggregates_survive_a_restart() {
     let aggregates = json!({
-        "distinct": "count(distinct name)", "big": "count(*) filter (where amount > 2)", "median": "median(amount)", "dev": "stddev(amount)",
-        "names": "array_agg(distinct name order by name)", "p": "approx_percentile_cont(amount, 0.5)", "some": "bool_or(amount > 3)"
+        "a": "count(distinct name)", "b": "count(*) filter (where amount > 2)", "c": "median(amount)", "d": "stddev(amount)",
+        "e": "array_agg(distinct name order by name)", "f": "approx_percentile_cont(amount, 0.5)", "g": "bool_or(amount > 3)"
     });
     let run = |restart: bool, operator: &str, window: Option<Value>| {
-        let mut config = json!({ "keyBy": ["user"], "aggregates": aggregates });
+        let mut config = json!({ "keyBy": ["user_id"], "aggregates": aggregates });
         if let Some(window) = window {
             config["window"] = window;
         }

@@ -9,7 +9,7 @@ use crate::reference::{self, Event};
 use crate::sliced_windows::{events, keyed, rows, run, window_texts};
 
 fn session() -> Value {
-    json!({ "keyBy": ["user"], "window": { "type": "session", "gap": "10s" }, "aggregates": { "n": "count(*)", "total": "sum(amount)" } })
+    json!({ "keyBy": ["user_id"], "window": { "type": "session", "gap": "10s" }, "aggregates": { "n": "count(*)", "total": "sum(amount)" } })
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_row_within_the_allowed_lateness_takes_back_the_result_it_changes() {
 
 #[test]
 fn sessions_of_processing_time_follow_the_clock() {
-    let mut job = Job::new("window-aggregate", json!({ "keyBy": ["user"], "window": { "type": "session", "gap": "10s", "time": "processing" } }));
+    let mut job = Job::new("window-aggregate", json!({ "keyBy": ["user_id"], "window": { "type": "session", "gap": "10s", "time": "processing" } }));
     job.clock(1_000);
     job.orders(&[order(1, 0.0, 0)]);
     job.clock(8_000);
@@ -88,7 +88,7 @@ fn firing_many_sessions_is_resumed() {
 
 #[test]
 fn a_count_window_is_so_many_rows_of_a_key() {
-    let config = json!({ "keyBy": ["user"], "window": { "type": "count", "size": 3 }, "aggregates": { "n": "count(*)", "first": "first_value(amount)", "last": "last_value(amount)" } });
+    let config = json!({ "keyBy": ["user_id"], "window": { "type": "count", "size": 3 }, "aggregates": { "a": "count(*)", "b": "first_value(amount)", "c": "last_value(amount)" } });
     let mut job = Job::new("window-aggregate", config);
     assert!(matches!(job.spec.determinism(), Determinism::No(_)));
     let amounts = |amounts: &[i32]| amounts.iter().map(|&a| order(1, f64::from(a), 0)).collect::<Vec<_>>();

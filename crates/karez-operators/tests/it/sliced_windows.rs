@@ -13,7 +13,7 @@ use crate::harness::{Job, concat, fold, order, orders, plan, plan_as, shown};
 use crate::reference::{self, Event};
 
 fn tumbling() -> Value {
-    json!({ "keyBy": ["user"], "window": { "type": "tumbling", "size": "10s" }, "aggregates": { "n": "count(*)", "total": "sum(amount)" } })
+    json!({ "keyBy": ["user_id"], "window": { "type": "tumbling", "size": "10s" }, "aggregates": { "n": "count(*)", "total": "sum(amount)" } })
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn without_keys_and_aggregates_all_rows_of_a_window_are_counted() {
 
 #[test]
 fn a_sliding_window_shares_rows_with_the_windows_it_overlaps() {
-    let config = json!({ "keyBy": ["user"], "window": { "type": "sliding", "size": "10s", "slide": "4s", "offset": "1s" } });
+    let config = json!({ "keyBy": ["user_id"], "window": { "type": "sliding", "size": "10s", "slide": "4s", "offset": "1s" } });
     let mut job = Job::new("window-aggregate", config);
     job.orders(&[order(1, 1.0, 6_000)]);
     job.end();
@@ -90,14 +90,14 @@ fn a_row_without_event_time_is_rejected() {
 fn a_row_on_which_an_argument_fails_is_rejected_and_a_result_that_fails_names_its_key_and_window() {
     let aggregates = json!({ "a": "sum(cast(name as bigint))", "b": "10 / (count(*) - 1)" });
     let mut job =
-        Job::new("window-aggregate", json!({ "keyBy": ["user"], "window": { "type": "tumbling", "size": "1s" }, "aggregates": aggregates }));
+        Job::new("window-aggregate", json!({ "keyBy": ["user_id"], "window": { "type": "tumbling", "size": "1s" }, "aggregates": aggregates }));
     job.orders(&[(Some(1), 0.0, "5", 0), (Some(1), 0.0, "6", 0), (Some(1), 0.0, "x", 0), (Some(2), 0.0, "1", 0)]);
     job.end();
     assert_eq!(job.take(0), ["1|01T00:00:00|01T00:00:01|11|10"]);
     assert_eq!(job.out.rejected.len(), 2);
     assert!(job.out.rejected[0].row.as_ref().unwrap().contains(r#""name":"x""#));
     let origin = job.out.rejected[1].origin.clone().unwrap();
-    assert_eq!(origin, r#"node=node key={"user":2} window=[1970-01-01T00:00:00.000Z, 1970-01-01T00:00:01.000Z)"#);
+    assert_eq!(origin, r#"node=node key={"user_id":2} window=[1970-01-01T00:00:00.000Z, 1970-01-01T00:00:01.000Z)"#);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn day_windows_follow_the_clock_of_their_time_zone() {
 
 #[test]
 fn windows_of_processing_time_fire_by_the_clock() {
-    let config = json!({ "keyBy": ["user"], "window": { "type": "tumbling", "size": "10s", "time": "processing" } });
+    let config = json!({ "keyBy": ["user_id"], "window": { "type": "tumbling", "size": "10s", "time": "processing" } });
     let mut job = Job::new("window-aggregate", config);
     assert!(matches!(job.spec.determinism(), Determinism::No(_)));
     job.clock(3_000);
@@ -147,7 +147,7 @@ fn within_the_allowed_lateness_a_row_updates_the_result() {
     config["allowedLateness"] = json!("5s");
     let mut job = Job::new("window-aggregate", config.clone());
     let schema = &job.spec.outputs()[0].schema;
-    assert_eq!((schema.change_mode, schema.key.join(",")), (ChangeMode::Changelog, "user,window_start,window_end".into()));
+    assert_eq!((schema.change_mode, schema.key.join(",")), (ChangeMode::Changelog, "user_id,window_start,window_end".into()));
     job.orders(&[order(1, 1.0, 0), order(2, 1.0, 0)]);
     job.watermark(9_999);
     assert_eq!(job.sorted(0), ["1|01T00:00:00|01T00:00:10|1|1.0|0", "2|01T00:00:00|01T00:00:10|1|1.0|0"]);
@@ -166,7 +166,7 @@ fn within_the_allowed_lateness_a_row_updates_the_result() {
 
 #[test]
 fn a_checkpoint_holds_partials_that_are_new_and_compaction_keeps_them_few() {
-    let config = json!({ "keyBy": ["user"], "window": { "type": "tumbling", "size": "1d" }, "aggregates": { "n": "count(*)" } });
+    let config = json!({ "keyBy": ["user_id"], "window": { "type": "tumbling", "size": "1d" }, "aggregates": { "n": "count(*)" } });
     let mut job = Job::new("window-aggregate", config);
     let rows: Vec<_> = (0..8192).map(|i| order(i, 1.0, i)).collect();
     let mut most = 0;
@@ -183,7 +183,7 @@ fn a_checkpoint_holds_partials_that_are_new_and_compaction_keeps_them_few() {
 
 #[test]
 fn a_watermark_that_fires_many_windows_is_resumed_and_emits_full_batches() {
-    let config = json!({ "keyBy": ["user"], "window": { "type": "sliding", "size": "100s", "slide": "1s" } });
+    let config = json!({ "keyBy": ["user_id"], "window": { "type": "sliding", "size": "100s", "slide": "1s" } });
     let mut job = Job::new("window-aggregate", config).with_capacity(1);
     job.orders(&(0..1_000).map(|i| order(i, 1.0, 500)).collect::<Vec<_>>());
     job.end();
@@ -202,8 +202,8 @@ fn what_cannot_be_planned_is_refused_with_its_place() {
     assert!(window(json!({ "type": "tumbling", "size": "1h", "timeZone": "Europe/Berlin" })).contains("whole days"));
     assert!(window(json!({ "type": "tumbling", "size": "1d", "timeZone": "Europe/Berln" })).contains("`Europe/Berlin`"));
     assert!(window(json!({ "type": "tumblin", "size": "1d" })).contains("tumbling"));
-    let key = refuse(json!({ "keyBy": ["usr"], "window": { "type": "tumbling", "size": "1s" } }));
-    assert!(key.contains("`keyBy[0]`") && key.contains("did you mean `user`?"), "{key}");
+    let key = refuse(json!({ "keyBy": ["user_d"], "window": { "type": "tumbling", "size": "1s" } }));
+    assert!(key.contains("`keyBy[0]`") && key.contains("did you mean `user_id`?"), "{key}");
     let timeless = StreamSchema { event_time: None, ..orders() };
     assert!(plan("window-aggregate", tumbling(), &[timeless]).err().unwrap().contains("no event time"));
     let changelog = StreamSchema { change_mode: ChangeMode::Changelog, ..orders() };
@@ -213,7 +213,10 @@ fn what_cannot_be_planned_is_refused_with_its_place() {
 #[test]
 fn the_identity_names_keys_with_types_window_and_aggregates() {
     let identity = plan("window-aggregate", tumbling(), &[orders()]).unwrap().identity();
-    assert_eq!(identity, r#"keyBy [user: Int64] aggregates [n = count(*), total = sum(amount)] window tumbling 10s offset 0s zone none time Event"#);
+    assert_eq!(
+        identity,
+        r#"keyBy [user_id: Int64] aggregates [n = count(*), total = sum(amount)] window tumbling 10s offset 0s zone none time Event"#
+    );
 }
 
 // ===== against the reference =====
