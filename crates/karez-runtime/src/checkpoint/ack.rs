@@ -96,6 +96,9 @@ pub enum Ack {
     Enumerator {
         /// Its own snapshot.
         state: Value,
+        /// The splits that were open at the restored checkpoint and that no reader has taken over yet. One that a reader of the same checkpoint knows is
+        /// the reader's.
+        open: Vec<SplitState>,
         /// The splits it has found and not handed out, in order of reading. A split that a reader of the same checkpoint knows is the reader's.
         unassigned: Vec<Split>,
         /// It will never find another.

@@ -287,7 +287,7 @@ fn operator(node: &JobNode, acked: Vec<Option<Ack>>) -> Result<OperatorManifest>
 }
 
 fn source(node: &JobNode, enumerator: Option<Ack>, acked: Vec<Option<Ack>>) -> Result<SourceManifest> {
-    let Some(Ack::Enumerator { state, mut unassigned, done }) = enumerator else {
+    let Some(Ack::Enumerator { state, open: mut reopened, mut unassigned, done }) = enumerator else {
         return Err(Error::internal("its enumerator gave no acknowledgement").at(&node.name));
     };
     let (mut open, mut finished) = (Vec::new(), Vec::new());
@@ -300,7 +300,9 @@ fn source(node: &JobNode, enumerator: Option<Ack>, acked: Vec<Option<Ack>>) -> R
     }
     // A split handed out between the enumerator's snapshot and the reader's barrier: what the reader has read of it lies before the barrier.
     let known: BTreeSet<&str> = open.iter().map(|s: &SplitState| s.split.id.as_str()).chain(finished.iter().map(|s: &Split| s.id.as_str())).collect();
+    reopened.retain(|s| !known.contains(s.split.id.as_str()));
     unassigned.retain(|s| !known.contains(s.id.as_str()));
+    open.extend(reopened);
     Ok(SourceManifest {
         type_name: node.type_name.clone(),
         identity: node.identity.clone(),

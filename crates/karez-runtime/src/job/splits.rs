@@ -15,16 +15,19 @@ use crate::checkpoint::{Ack, SplitState};
 use crate::task::Command;
 
 /// Splits of one source.
-pub struct Splits {
+pub(super) struct Splits {
     /// The source's name.
-    pub node: String,
+    pub(super) node: String,
     /// The vertex it heads.
-    pub vertex: usize,
+    pub(super) vertex: usize,
     enumerator: Box<dyn SplitEnumerator>,
     one_at_a_time: bool,
     parallelism: usize,
-    /// Found (or restored), not handed out.
+    /// Found, not handed out.
     pending: VecDeque<SplitState>,
+    /// One at a time: the splits that were open at the restored checkpoint, by the subtask that will go on with them. They are handed out all at once,
+    /// however many there are, since each of them held the watermark back: one that waited for another to end would find its rows late.
+    reopened: Vec<Vec<SplitState>>,
     /// Subtasks that asked for a split and have none.
     waiting: VecDeque<usize>,
     /// Subtasks that have been told that there will be no more.
@@ -32,32 +35,41 @@ pub struct Splits {
     done: bool,
     next_discovery: Instant,
     /// Where event time stood at the restored checkpoint.
-    pub restored_watermark: Option<Watermark>,
+    pub(super) restored_watermark: Option<Watermark>,
 }
 
 /// A command for a subtask of the source.
-pub type Assignment = (usize, Command);
+pub(super) type Assignment = (usize, Command);
 
 impl Splits {
     /// With the enumerator as the restored checkpoint left it.
-    pub async fn open(planned: &Arc<PlannedSource>, vertex: usize, parallelism: usize, restored: Option<&SourceManifest>) -> Result<Self> {
+    pub(super) async fn open(planned: &Arc<PlannedSource>, vertex: usize, parallelism: usize, restored: Option<&SourceManifest>) -> Result<Self> {
         let state = restored.map(|r| r.enumerator.clone()).filter(|s| *s != Value::Null);
         let mut enumerator = planned.source.enumerator(state).await.map_err(|e| e.at(&planned.name))?;
+        let one_at_a_time = planned.source.assignment() == SplitAssignment::OneAtATime;
         let mut pending = VecDeque::new();
+        let mut reopened = vec![Vec::new(); parallelism];
         if let Some(restored) = restored {
             for split in &restored.finished {
                 enumerator.finished(split);
             }
-            pending.extend(restored.open.iter().cloned());
+            for (i, open) in restored.open.iter().cloned().enumerate() {
+                if one_at_a_time {
+                    reopened[i % parallelism].push(open);
+                } else {
+                    pending.push_back(open);
+                }
+            }
             pending.extend(restored.unassigned.iter().cloned().map(|split| SplitState { split, watermark_ms: None }));
         }
         Ok(Self {
             node: planned.name.clone(),
             vertex,
             enumerator,
-            one_at_a_time: planned.source.assignment() == SplitAssignment::OneAtATime,
+            one_at_a_time,
             parallelism,
             pending,
+            reopened,
             waiting: VecDeque::new(),
             told: vec![false; parallelism],
             done: restored.is_some_and(|r| r.discovery_done),
@@ -68,12 +80,12 @@ impl Splits {
 
     /// When [`Self::discover`] wants to be called.
     #[must_use]
-    pub fn discovery_due(&self) -> Option<Instant> {
+    pub(super) fn discovery_due(&self) -> Option<Instant> {
         (!self.done).then_some(self.next_discovery)
     }
 
     /// Looks for new splits, if it is time.
-    pub async fn discover(&mut self) -> Result<Vec<Assignment>> {
+    pub(super) async fn discover(&mut self) -> Result<Vec<Assignment>> {
         if self.discovery_due().is_some_and(|t| t <= Instant::now()) {
             match self.enumerator.discover().await {
                 Ok(found) => {
@@ -89,7 +101,10 @@ impl Splits {
     }
 
     /// A subtask wants a split.
-    pub fn requested(&mut self, subtask: usize) -> Vec<Assignment> {
+    pub(super) fn requested(&mut self, subtask: usize) -> Vec<Assignment> {
+        if let Some(reopened) = self.reopened.get_mut(subtask).filter(|r| !r.is_empty()) {
+            return vec![(subtask, Command::Assign(std::mem::take(reopened)))];
+        }
         if !self.waiting.contains(&subtask) {
             self.waiting.push_back(subtask);
         }
@@ -97,13 +112,14 @@ impl Splits {
     }
 
     /// The input ends here: nothing is handed out or looked for any more.
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         self.pending.clear();
+        self.reopened.iter_mut().for_each(Vec::clear);
         self.done = true;
     }
 
     /// A subtask has read a split to its end.
-    pub fn finished(&mut self, split: &Split) {
+    pub(super) fn finished(&mut self, split: &Split) {
         self.enumerator.finished(split);
     }
 
@@ -135,9 +151,10 @@ impl Splits {
     }
 
     /// The enumerator's part of a checkpoint, taken when it is triggered: a split handed out later belongs to the next one.
-    pub fn acknowledge(&self) -> Result<Ack> {
+    pub(super) fn acknowledge(&self) -> Result<Ack> {
         let state = self.enumerator.snapshot().map_err(|e: Error| e.at(&self.node))?;
-        Ok(Ack::Enumerator { state, unassigned: self.pending.iter().map(|s| s.split.clone()).collect(), done: self.done })
+        let unassigned = self.pending.iter().map(|s| s.split.clone()).collect();
+        Ok(Ack::Enumerator { state, open: self.reopened.concat(), unassigned, done: self.done })
     }
 }
 
