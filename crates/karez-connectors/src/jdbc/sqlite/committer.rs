@@ -63,10 +63,10 @@ impl Committer for SqliteCommitter {
         let Some(database) = self.database().await? else {
             return Ok(lots.iter().map(|(_, l)| gone(l)).collect());
         };
-        fail::fail_point!("jdbc-commit-before", |_| Err(Error::connection("fail point jdbc-commit-before")));
+        point("jdbc-commit-before")?;
         let (plan, context, permitted, asked) = (Arc::clone(&self.plan), self.context.clone(), permit.epoch(), lots.clone());
         let settled = database.transact(true, None, move |t| commit(t, &plan, &context, permitted, &asked)).await;
-        fail::fail_point!("jdbc-commit-after", |_| Err(Error::connection("fail point jdbc-commit-after")));
+        point("jdbc-commit-after")?;
         match settled {
             Ok(settled) => Ok(lots
                 .iter()
@@ -95,6 +95,18 @@ impl Committer for SqliteCommitter {
     }
 }
 
+/// A step at which the crash tests make the process die (`return(kill)`) or fail (feature `failpoints`).
+fn point(name: &str) -> Result<()> {
+    fail::fail_point!(name, |action| {
+        if action.as_deref() == Some("kill") {
+            std::process::abort();
+        }
+        Err(Error::connection(format!("fail point {name}: {}", action.unwrap_or_default())))
+    });
+    let _ = name;
+    Ok(())
+}
+
 /// One transaction for all lots: the rows of a checkpoint become visible together.
 fn commit(
     transaction: &Transaction<'_>,
@@ -109,7 +121,7 @@ fn commit(
     let mut settled = Vec::with_capacity(lots.len());
     for (i, (epoch, lot)) in lots.iter().enumerate() {
         if i > 0 {
-            fail::fail_point!("jdbc-commit-between", |_| Err(ours(Error::connection("fail point jdbc-commit-between"))));
+            point("jdbc-commit-between").map_err(ours)?;
         }
         let pending: bool = transaction
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM __karez_lots WHERE id = ?1 AND run = ?2)")?
