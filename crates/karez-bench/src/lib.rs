@@ -1,1 +1,3 @@
 //! The measuring harness of Karez.
+
+pub mod crash;

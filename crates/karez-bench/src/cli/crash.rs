@@ -1,0 +1,96 @@
+//! `karez-bench crash`: many rounds of kill and restart. The last line is `rounds R kills K lost L doubled D`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use karez_bench::crash::{Ground, Job, Kill, Random, Round};
+
+/// What the parallelism of a round's starts may be.
+const PARALLELISMS: [&[usize]; 4] = [&[1], &[2], &[1, 2, 1], &[2, 1, 2]];
+
+#[derive(Args)]
+pub(crate) struct CrashArgs {
+    /// How many rounds.
+    #[arg(long, default_value_t = 50)]
+    rounds: u64,
+    /// This job alone: window-to-sqlite, to-parquet, to-ndjson or two-sinks.
+    #[arg(long, value_parser = job)]
+    job: Option<Job>,
+    /// The `karez` binary. Default: the one beside this one.
+    #[arg(long)]
+    karez: Option<PathBuf>,
+    /// The binary has the cargo feature `failpoints`: kill it at named steps as well as at any moment.
+    #[arg(long)]
+    fail_points: bool,
+    /// Repeats the choices of the run that printed this number.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where the jobs run; what is in it is removed. Default: a new folder among the temporary ones.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+fn job(name: &str) -> Result<Job, String> {
+    let names: Vec<_> = Job::ALL.iter().map(|j| j.name()).collect();
+    Job::ALL.into_iter().find(|j| j.name() == name).ok_or_else(|| format!("there are the jobs {}", names.join(", ")))
+}
+
+pub(crate) fn run(arguments: &CrashArgs) -> Result<ExitCode, String> {
+    let karez = match &arguments.karez {
+        Some(karez) => karez.clone(),
+        None => std::env::current_exe().map_err(|e| e.to_string())?.with_file_name("karez"),
+    };
+    let karez = karez.canonicalize().map_err(|e| format!("there is no `{}` ({e}); build it, or say where it is with --karez", karez.display()))?;
+    let seed = arguments.seed.unwrap_or_else(|| Random::from_time().number());
+    let mut random = Random::new(seed);
+    let folder = arguments.folder.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("karez-crash-{seed:016x}")));
+    println!("seed {seed}, in {}", folder.display());
+    let jobs = arguments.job.map_or_else(|| Job::ALL.to_vec(), |j| vec![j]);
+    let grounds = jobs.iter().map(|j| Ground::prepare(&karez, &folder.join(j.name()), *j)).collect::<Result<Vec<_>, _>>()?;
+
+    let (mut rounds, mut kills, mut lost, mut doubled) = (0, 0, 0, 0);
+    for (ground, job) in std::iter::repeat_with(|| grounds.iter().zip(&jobs)).flatten().take(usize::try_from(arguments.rounds).unwrap_or(usize::MAX))
+    {
+        let round = choose(*job, arguments.fail_points, &mut random);
+        let outcome = ground.run(&round)?;
+        rounds += 1;
+        kills += outcome.kills;
+        lost += outcome.difference.lost;
+        doubled += outcome.difference.doubled;
+        if outcome.difference.lost + outcome.difference.doubled > 0 {
+            println!("{round:?}\n{}\n{}", outcome.difference.examples.join("\n"), outcome.log);
+        }
+    }
+    if arguments.folder.is_none() && lost + doubled == 0 {
+        std::fs::remove_dir_all(&folder).map_err(|e| format!("`{}` cannot be removed: {e}", folder.display()))?;
+    }
+    println!("rounds {rounds} kills {kills} lost {lost} doubled {doubled}");
+    Ok(if lost + doubled == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Any of a job's rounds.
+fn choose(job: Job, fail_points: bool, random: &mut Random) -> Round {
+    let parallelism = pick(&PARALLELISMS, random).to_vec();
+    let moment = |random: &mut Random| Kill::After(Duration::from_millis(random.below(800)));
+    let kills = match random.below(if fail_points { 6 } else { 3 }) {
+        0 => vec![moment(random)],
+        1 => vec![Kill::AfterCheckpoints(1 + random.below(5))],
+        2 => vec![moment(random), moment(random)],
+        3 => vec![
+            Kill::AfterCheckpoints(1 + random.below(4)),
+            Kill::At { step: pick(&["recovery-before-commit", "recovery-after-commit"], random), skip: 0 },
+        ],
+        _ => {
+            // Only where there are two subtasks is there a moment between their commits.
+            let steps: Vec<_> = job.steps().into_iter().filter(|s| *s != "jdbc-commit-between" || parallelism[0] > 1).collect();
+            vec![Kill::At { step: pick(&steps, random), skip: random.below(5) }]
+        }
+    };
+    Round { job, parallelism, kills }
+}
+
+fn pick<T: Copy>(of: &[T], random: &mut Random) -> T {
+    of[usize::try_from(random.below(of.len() as u64)).unwrap_or(0)]
+}

@@ -1,0 +1,15 @@
+//! Crash rounds: `karez run` as a child process that is killed and started again until it ends, and whose rows must then be those of a run nobody
+//! disturbed, bit for bit.
+//!
+//! `karez-bench crash` runs them by the thousand; the tests of the crate `karez` include this folder and run fifty.
+
+mod job;
+mod process;
+mod random;
+mod round;
+mod rows;
+
+pub use job::Job;
+pub use random::Random;
+pub use round::{Ground, Kill, Outcome, Round};
+pub use rows::{Difference, Rows};

@@ -1,0 +1,174 @@
+//! One round: a run, its kills, the restarts, the comparison.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::job::{Job, write_input};
+use super::process::Process;
+use super::rows::{Difference, Rows};
+
+/// When a process is killed.
+#[derive(Clone, Debug)]
+pub enum Kill {
+    /// So long after its job has started.
+    After(Duration),
+    /// After this many checkpoints of its own.
+    AfterCheckpoints(u64),
+    /// At a fail point, when it is come by for the `skip + 1`-th time.
+    At {
+        /// The fail point's name.
+        step: &'static str,
+        /// How often it is passed before.
+        skip: u64,
+    },
+}
+
+impl Kill {
+    /// The same, earlier: for a run that had ended before it could be killed.
+    fn sooner(&mut self) {
+        match self {
+            Self::After(moment) => *moment /= 2,
+            Self::AfterCheckpoints(n) => *n = (*n / 2).max(1),
+            Self::At { skip, .. } => *skip /= 2,
+        }
+    }
+}
+
+/// A job and what befalls it.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// The job.
+    pub job: Job,
+    /// The parallelism of the first start, the second and so on; the last holds for all further ones.
+    pub parallelism: Vec<usize>,
+    /// How the first process dies, the second and so on. The one after the last is left alone.
+    pub kills: Vec<Kill>,
+}
+
+/// What came of a round.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How often it was killed; a round that ended before its first kill came does not count.
+    pub kills: u64,
+    /// Rows that are missing or too many.
+    pub difference: Difference,
+    /// The logs of its processes.
+    pub log: String,
+}
+
+/// Where rounds of one job take place.
+pub struct Ground {
+    karez: PathBuf,
+    folder: PathBuf,
+    job: Job,
+    expected: Rows,
+}
+
+/// How often a round is tried again with earlier kills because it had ended before them.
+const TRIES: usize = 6;
+
+impl Ground {
+    /// Lets the job run undisturbed once, in a folder that is this ground's own.
+    ///
+    /// # Errors
+    /// The job cannot be run.
+    pub fn prepare(karez: &Path, folder: &Path, job: Job) -> Result<Self, String> {
+        let ground = Self { karez: karez.to_owned(), folder: folder.to_owned(), job, expected: Rows::default() };
+        ground.clear()?;
+        ground.write(&job.yaml(1, false))?;
+        let ended = Process::start(karez, folder, "job.yaml", None)?.end()?;
+        if ended.code != Some(0) {
+            return Err(format!("the undisturbed run of {} failed: {}", job.name(), ended.log));
+        }
+        let expected = Rows::read(karez, folder, job)?;
+        if expected.count() == 0 {
+            return Err(format!("the undisturbed run of {} wrote nothing", job.name()));
+        }
+        Ok(Self { expected, ..ground })
+    }
+
+    /// Runs a round, again with earlier kills where it had ended before the first.
+    ///
+    /// # Errors
+    /// A process fails or hangs, or its end always comes before the kill.
+    pub fn run(&self, round: &Round) -> Result<Outcome, String> {
+        let mut round = round.clone();
+        for _ in 0..TRIES {
+            if let Some(outcome) = self.once(&round).map_err(|e| format!("{round:?}: {e}"))? {
+                return Ok(outcome);
+            }
+            round.kills.iter_mut().for_each(Kill::sooner);
+        }
+        Err(format!("{round:?}: the kill never came before the end"))
+    }
+
+    fn once(&self, round: &Round) -> Result<Option<Outcome>, String> {
+        debug_assert_eq!(round.job, self.job);
+        self.clear()?;
+        let mut log = String::new();
+        let mut kills = 0;
+        for i in 0..=round.kills.len() {
+            let parallelism = round.parallelism.get(i).or(round.parallelism.last()).copied().unwrap_or(1);
+            self.write(&self.job.yaml(parallelism, true))?;
+            let kill = round.kills.get(i);
+            let ended = self.start(kill).and_then(|p| die(p, kill)).map_err(|e| format!("{e}\nbefore that:\n{log}"))?;
+            log.push_str(&format!("--- start {} at parallelism {parallelism}, {kill:?}\n{}", i + 1, ended.log));
+            if ended.killed {
+                kills += 1;
+                continue;
+            }
+            if ended.code != Some(0) {
+                return Err(format!("start {} failed:\n{log}", i + 1));
+            }
+            break;
+        }
+        if kills == 0 {
+            return Ok(None);
+        }
+        let found = Rows::read(&self.karez, &self.folder, self.job).map_err(|e| format!("{e}\n{log}"))?;
+        Ok(Some(Outcome { kills, difference: self.expected.compare(&found), log }))
+    }
+
+    fn start(&self, kill: Option<&Kill>) -> Result<Process, String> {
+        let points = match kill {
+            Some(Kill::At { step, skip: 0 }) => Some(format!("{step}=return(kill)")),
+            Some(Kill::At { step, skip }) => Some(format!("{step}={skip}*off->return(kill)")),
+            _ => None,
+        };
+        Process::start(&self.karez, &self.folder, "job.yaml", points.as_deref())
+    }
+
+    fn write(&self, job: &str) -> Result<(), String> {
+        std::fs::write(self.folder.join("job.yaml"), job).map_err(|e| format!("`{}` cannot be written: {e}", self.folder.display()))
+    }
+
+    /// An empty folder with input.
+    fn clear(&self) -> Result<(), String> {
+        let failed = |e: std::io::Error| format!("`{}` cannot be made ready: {e}", self.folder.display());
+        if self.folder.exists() {
+            std::fs::remove_dir_all(&self.folder).map_err(failed)?;
+        }
+        write_input(&self.folder).map_err(failed)
+    }
+}
+
+/// Waits for the moment, kills, waits for the end.
+fn die(mut process: Process, kill: Option<&Kill>) -> Result<super::process::Ended, String> {
+    let alive = match kill {
+        Some(Kill::After(moment)) => {
+            let started = process.until("JOB_STARTED")?;
+            // Any moment will do: nothing is waited for.
+            std::thread::sleep(*moment);
+            started
+        }
+        Some(Kill::AfterCheckpoints(n)) => {
+            let mut alive = true;
+            for _ in 0..*n {
+                alive = alive && process.until("CHECKPOINT_COMPLETED")?;
+            }
+            alive
+        }
+        Some(Kill::At { .. }) | None => false,
+    };
+    if alive { process.kill() } else { process.end() }
+}

@@ -1,0 +1,31 @@
+//! The `karez-bench` binary: what it takes long to find out.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // A command line tool speaks.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "karez-bench", version, about = "Measures Karez, and tries to break it.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Kills jobs with -9, starts them again, and counts lost and doubled rows.
+    Crash(cli::crash::CrashArgs),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Crash(arguments) => cli::crash::run(&arguments),
+    };
+    done.unwrap_or_else(|e| {
+        eprintln!("error: {e}");
+        ExitCode::FAILURE
+    })
+}

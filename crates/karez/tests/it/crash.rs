@@ -1,0 +1,169 @@
+//! Jobs that are killed with -9 and started again lose no row and write none twice: at random moments, at each named step, at one parallelism and
+//! another after the restart. Rows are compared bit for bit with a run nobody disturbed.
+
+use std::path::Path;
+use std::time::Duration;
+
+#[allow(dead_code)] // `karez-bench crash` uses more of it.
+#[path = "../../../karez-bench/src/crash/mod.rs"]
+mod rounds;
+
+use rounds::{Ground, Job, Kill, Random, Round};
+
+/// Runs the rounds one after the other on one ground.
+#[track_caller]
+fn survives(job: Job, parallelism: &[usize], rounds: impl IntoIterator<Item = Vec<Kill>>) {
+    let folder = tempfile::tempdir().unwrap();
+    let ground = Ground::prepare(Path::new(env!("CARGO_BIN_EXE_karez")), &folder.path().join("ground"), job).unwrap_or_else(|e| panic!("{e}"));
+    for kills in rounds {
+        let round = Round { job, parallelism: parallelism.to_vec(), kills };
+        let outcome = ground.run(&round).unwrap_or_else(|e| panic!("{e}"));
+        assert!(outcome.kills > 0);
+        let difference = &outcome.difference;
+        let (lost, doubled) = (difference.lost, difference.doubled);
+        assert!(lost + doubled == 0, "{round:?}: lost {lost}, doubled {doubled}\n{}\n{}", difference.examples.join("\n"), outcome.log);
+    }
+}
+
+/// Three rounds: killed once, once, and twice.
+fn any_moment() -> Vec<Vec<Kill>> {
+    let mut random = Random::from_time();
+    let mut kill = || Kill::After(Duration::from_millis(random.below(700)));
+    vec![vec![kill()], vec![kill()], vec![kill(), kill()]]
+}
+
+/// One round for each step, killed at one of the first times it is come by.
+fn at(steps: &[&'static str]) -> Vec<Vec<Kill>> {
+    let mut random = Random::from_time();
+    steps.iter().map(|step| vec![Kill::At { step, skip: random.below(4) }]).collect()
+}
+
+/// Two rounds killed while they recover from a kill.
+fn in_recovery() -> Vec<Vec<Kill>> {
+    let mut random = Random::from_time();
+    ["recovery-before-commit", "recovery-after-commit"]
+        .map(|step| vec![Kill::AfterCheckpoints(1 + random.below(3)), Kill::At { step, skip: 0 }])
+        .into()
+}
+
+const CHECKPOINT: [&str; 3] = ["checkpoint-before-manifest", "checkpoint-after-manifest", "checkpoint-retention"];
+const RENAME: [&str; 2] = ["file-sink-rename-before", "file-sink-rename-after"];
+const COMMIT: [&str; 3] = ["jdbc-commit-before", "jdbc-commit-between", "jdbc-commit-after"];
+
+// ===== any moment =====
+
+#[test]
+fn windows_into_sqlite_survive_a_kill_at_any_moment() {
+    survives(Job::WindowToSqlite, &[1], any_moment());
+}
+
+#[test]
+fn windows_into_sqlite_survive_a_kill_at_any_moment_with_two_subtasks() {
+    survives(Job::WindowToSqlite, &[2], any_moment());
+}
+
+#[test]
+fn windows_into_sqlite_survive_a_restart_with_more_and_with_fewer_subtasks() {
+    survives(Job::WindowToSqlite, &[1, 2, 1], any_moment());
+}
+
+/// Two half-read files fall to one subtask: the one that is behind must hold event time back, or its rows are late.
+#[test]
+fn no_row_is_late_after_a_restart_with_fewer_subtasks() {
+    survives(Job::WindowToSqlite, &[2, 1], [1, 2, 4].map(|n| vec![Kill::AfterCheckpoints(n)]));
+}
+
+#[test]
+fn parquet_files_survive_a_kill_at_any_moment() {
+    survives(Job::ToParquet, &[1], any_moment());
+}
+
+#[test]
+fn parquet_files_survive_a_kill_at_any_moment_with_two_subtasks() {
+    survives(Job::ToParquet, &[2], any_moment());
+}
+
+#[test]
+fn parquet_files_survive_a_restart_with_fewer_and_with_more_subtasks() {
+    survives(Job::ToParquet, &[2, 1, 2], any_moment());
+}
+
+#[test]
+fn ndjson_files_survive_a_kill_at_any_moment() {
+    survives(Job::ToNdjson, &[1], any_moment());
+}
+
+#[test]
+fn ndjson_files_survive_a_kill_at_any_moment_with_two_subtasks() {
+    survives(Job::ToNdjson, &[2], any_moment());
+}
+
+#[test]
+fn ndjson_files_survive_a_restart_with_fewer_and_with_more_subtasks() {
+    survives(Job::ToNdjson, &[2, 1, 2], any_moment());
+}
+
+#[test]
+fn two_sinks_survive_a_kill_at_any_moment() {
+    survives(Job::TwoSinks, &[1], any_moment());
+}
+
+#[test]
+fn two_sinks_survive_a_kill_at_any_moment_with_two_subtasks() {
+    survives(Job::TwoSinks, &[2], any_moment());
+}
+
+#[test]
+fn two_sinks_survive_a_restart_with_more_and_with_fewer_subtasks() {
+    survives(Job::TwoSinks, &[1, 2, 1], any_moment());
+}
+
+// ===== named steps =====
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn windows_into_sqlite_survive_a_kill_at_each_step_of_a_checkpoint() {
+    survives(Job::WindowToSqlite, &[1, 2], at(&CHECKPOINT));
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn windows_into_sqlite_survive_a_kill_at_each_step_of_a_commit() {
+    survives(Job::WindowToSqlite, &[2], at(&COMMIT));
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn windows_into_sqlite_survive_a_kill_in_recovery() {
+    survives(Job::WindowToSqlite, &[2, 1], in_recovery());
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn two_sinks_survive_a_kill_at_each_step_of_a_checkpoint() {
+    survives(Job::TwoSinks, &[2], at(&CHECKPOINT));
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn two_sinks_survive_a_kill_at_each_step_of_their_commits() {
+    survives(Job::TwoSinks, &[2, 1], at(&[COMMIT.as_slice(), &RENAME].concat()));
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn two_sinks_survive_a_kill_in_recovery() {
+    survives(Job::TwoSinks, &[1, 2], in_recovery());
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn parquet_files_survive_a_kill_around_a_rename_and_in_recovery() {
+    survives(Job::ToParquet, &[2, 1], [at(&RENAME), in_recovery()].concat());
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn ndjson_files_survive_a_kill_around_a_rename_and_in_recovery() {
+    survives(Job::ToNdjson, &[1, 2], [at(&RENAME), in_recovery()].concat());
+}
