@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use karez_core::sink::{SinkRunContext, WriterContext};
-use karez_core::state::StateStore;
 use karez_core::{CheckpointId, Clock, Error, OperatorContext, Result};
 use karez_graph::{Exchange, JobGraph, JobVertex, Overflow, Port};
 use serde_json::Value;
@@ -13,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::exchange::{Inputs, OutputGate, QueueLimit, Receiver, Sender, queue};
 use crate::report::JobMetrics;
-use crate::state::MemoryBudget;
+use crate::state::{MemoryBudget, OperatorState};
 use crate::task::chain::{Chain, NodeGates, Slot};
 use crate::task::reject::Rejects;
 use crate::task::sink::SinkDriver;
@@ -21,37 +20,39 @@ use crate::task::source::SourceLoop;
 use crate::task::{Command, Head, SourceHead, Task, TaskEvent, TaskId, TaskMemory};
 
 /// Makes and restores state, and gives writers theirs.
-pub trait Restore: Send {
+pub(super) trait Restore: Send {
     /// The state store of an operator's subtask.
-    fn store(&mut self, node: &str, subtask: usize, parallelism: usize) -> Result<Box<dyn StateStore>>;
+    fn store(&mut self, node: &str, subtask: usize, parallelism: usize) -> Result<OperatorState>;
 
     /// What a sink's subtask goes on with.
     fn writer_state(&mut self, node: &str, subtask: usize) -> Vec<Value>;
 }
 
 /// What all tasks of a job share.
-pub struct Shared<'a> {
+pub(super) struct Shared<'a> {
     /// The job.
-    pub graph: &'a JobGraph,
+    pub(super) graph: &'a JobGraph,
     /// Its counters.
-    pub metrics: &'a JobMetrics,
+    pub(super) metrics: &'a JobMetrics,
     /// Processing time.
-    pub clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     /// Its memory.
-    pub budget: Arc<MemoryBudget>,
+    pub(super) budget: Arc<MemoryBudget>,
     /// Who writes, but for the node's name.
-    pub run: SinkRunContext,
+    pub(super) run: SinkRunContext,
     /// The checkpoint before the first of this start.
-    pub last_checkpoint: CheckpointId,
+    pub(super) last_checkpoint: CheckpointId,
+    /// Leave state behind that no operator asks for.
+    pub(super) allow_non_restored_state: bool,
     /// To the coordinator.
-    pub events: mpsc::UnboundedSender<TaskEvent>,
+    pub(super) events: mpsc::UnboundedSender<TaskEvent>,
 }
 
 /// The tasks of a job and the way to command them.
-pub type Tasks = Vec<(Task, mpsc::UnboundedSender<Command>)>;
+pub(super) type Tasks = Vec<(Task, mpsc::UnboundedSender<Command>)>;
 
 /// Makes all tasks; opens the writers.
-pub async fn build(shared: &Shared<'_>, restore: &mut dyn Restore) -> Result<Tasks> {
+pub(super) async fn build(shared: &Shared<'_>, restore: &mut dyn Restore) -> Result<Tasks> {
     let mut wiring = Wiring::new(shared.graph);
     let mut tasks = Vec::new();
     for (index, vertex) in shared.graph.vertices.iter().enumerate() {
@@ -147,13 +148,22 @@ async fn task(
         let context = OperatorContext {
             subtask,
             parallelism: vertex.parallelism,
-            state: store.as_mut(),
+            state: &mut store,
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&shared.clock),
         };
+        let operator = planned.spec.create(context).map_err(|e| e.at(&planned.name))?;
+        let lost = store.unclaimed();
+        if !lost.is_empty() && !shared.allow_non_restored_state {
+            return Err(Error::user(format!(
+                "the checkpoint holds {} of this node, which its operator no longer keeps: it would be lost; give the node another name, or allow state that is not restored",
+                lost.join(", ")
+            ))
+            .at(&planned.name));
+        }
         slots.push(Slot {
             name: planned.name.clone(),
-            operator: planned.spec.create(context).map_err(|e| e.at(&planned.name))?,
+            operator,
             metrics,
             gates: wiring.gates(shared, index, &planned.name, subtask, Overflow::Buffer),
             rejects: Rejects::new(planned.on_error, Arc::clone(&job), &planned.name),

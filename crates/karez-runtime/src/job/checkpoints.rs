@@ -12,9 +12,9 @@ use crate::state::{WriteContext, file_prefix, write_snapshot};
 use crate::task::{TaskId, TaskSnapshot};
 
 /// What background work reports.
-pub enum Done {
+pub(super) enum Done {
     /// A task's part of a checkpoint is durable (or what it prepared, and why it is not).
-    Acked(TaskId, CheckpointId, Acks),
+    Acked(CheckpointId, Acks),
     /// A task's last state is durable.
     Ended(TaskId, Acks),
     /// A manifest is complete, or is not.
@@ -26,11 +26,11 @@ pub enum Done {
 }
 
 /// The acknowledgements of the nodes of a task; an error for a node whose state could not be written, with what it had prepared.
-pub type Acks = Vec<(Participant, Result<Ack, (Error, Vec<Committable>)>)>;
+pub(super) type Acks = Vec<(Participant, Result<Ack, (Error, Vec<Committable>)>)>;
 
 /// What a task's snapshot was taken for.
 #[derive(Clone, Copy, Debug)]
-pub enum Occasion {
+pub(super) enum Occasion {
     /// A barrier.
     Barrier,
     /// The end of its input.
@@ -38,26 +38,26 @@ pub enum Occasion {
 }
 
 /// Writes the snapshots of one task, in the order they were taken.
-pub struct SnapshotWriter {
+pub(super) struct SnapshotWriter {
     /// The task.
-    pub task: TaskId,
+    pub(super) task: TaskId,
     /// How many subtasks its vertex has.
-    pub parallelism: usize,
+    pub(super) parallelism: usize,
     /// The job's key groups.
-    pub key_groups: u16,
+    pub(super) key_groups: u16,
     /// Where state files go.
-    pub storage: Arc<CheckpointStorage>,
+    pub(super) storage: Arc<CheckpointStorage>,
     /// Where the acknowledgements go.
-    pub done: mpsc::UnboundedSender<Done>,
+    pub(super) done: mpsc::UnboundedSender<Done>,
 }
 
 impl SnapshotWriter {
     /// Writes what comes in until the sender is gone.
-    pub async fn run(self, mut snapshots: mpsc::UnboundedReceiver<(Occasion, CheckpointId, Box<TaskSnapshot>)>) {
+    pub(super) async fn run(self, mut snapshots: mpsc::UnboundedReceiver<(Occasion, CheckpointId, Box<TaskSnapshot>)>) {
         while let Some((occasion, checkpoint, snapshot)) = snapshots.recv().await {
             let acks = self.write(checkpoint, *snapshot).await;
             let done = match occasion {
-                Occasion::Barrier => Done::Acked(self.task, checkpoint, acks),
+                Occasion::Barrier => Done::Acked(checkpoint, acks),
                 Occasion::End => Done::Ended(self.task, acks),
             };
             if self.done.send(done).is_err() {
@@ -93,7 +93,7 @@ impl SnapshotWriter {
 }
 
 /// Commits what a sink has pending, in the background.
-pub async fn commit(
+pub(super) async fn commit(
     sink: String,
     mut committer: Box<dyn Committer>,
     permit: Arc<CommitPermit>,
@@ -106,11 +106,11 @@ pub async fn commit(
 }
 
 /// The states of an operator's former subtasks.
-pub fn operator_states(restored: Option<&CompletedCheckpoint>, node: &str) -> Vec<SubtaskState> {
+pub(super) fn operator_states(restored: Option<&CompletedCheckpoint>, node: &str) -> Vec<SubtaskState> {
     restored.and_then(|c| c.manifest().operators.get(node)).map(|o| o.subtasks.clone()).unwrap_or_default()
 }
 
 /// The writers' states of a sink, spread over its subtasks in turn.
-pub fn writer_states(restored: Option<&CompletedCheckpoint>) -> BTreeMap<String, Vec<serde_json::Value>> {
+pub(super) fn writer_states(restored: Option<&CompletedCheckpoint>) -> BTreeMap<String, Vec<serde_json::Value>> {
     restored.map(|c| c.manifest().sinks.iter().map(|(n, s)| (n.clone(), s.writers.clone())).collect()).unwrap_or_default()
 }

@@ -22,7 +22,7 @@ use crate::task::{Command, TaskEvent, TaskId, TaskSnapshot};
 
 /// How an attempt ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptEnd {
+pub(super) enum AttemptEnd {
     /// Everything read and committed.
     Completed,
     /// Stopped; resumable.
@@ -32,17 +32,17 @@ pub enum AttemptEnd {
 }
 
 /// The protocol and its storage; absent where a job runs without durability (`preview`).
-pub struct Durable {
+pub(super) struct Durable {
     /// The decisions.
-    pub protocol: Protocol,
+    pub(super) protocol: Protocol,
     /// Where they are kept.
-    pub storage: Arc<CheckpointStorage>,
+    pub(super) storage: Arc<CheckpointStorage>,
     /// The committers, but for those at work.
-    pub committers: HashMap<String, Box<dyn Committer>>,
+    pub(super) committers: HashMap<String, Box<dyn Committer>>,
     /// Where savepoints go by default.
-    pub savepoints: PathBuf,
+    pub(super) savepoints: PathBuf,
     /// What the manifest is made for.
-    pub shape: JobShape,
+    pub(super) shape: JobShape,
 }
 
 /// Someone who waits for a savepoint or a stop.
@@ -52,35 +52,35 @@ enum Waiting {
 }
 
 /// One attempt.
-pub struct Coordinator<'a> {
+pub(super) struct Coordinator<'a> {
     /// The job.
-    pub graph: &'a JobGraph,
+    pub(super) graph: &'a JobGraph,
     /// The handle's side.
-    pub shared: &'a Shared,
+    pub(super) shared: &'a Shared,
     /// Requests of the handle.
-    pub requests: &'a mut mpsc::UnboundedReceiver<Request>,
+    pub(super) requests: &'a mut mpsc::UnboundedReceiver<Request>,
     /// The splits of each source.
-    pub splits: Vec<Splits>,
+    pub(super) splits: Vec<Splits>,
     /// The sources, for notifications.
-    pub sources: Vec<(String, Arc<dyn Source>)>,
+    pub(super) sources: Vec<(String, Arc<dyn Source>)>,
     /// The tasks, running.
-    pub tasks: JoinSet<Result<()>>,
+    pub(super) tasks: JoinSet<Result<()>>,
     /// How they are commanded.
-    pub commands: HashMap<TaskId, mpsc::UnboundedSender<Command>>,
+    pub(super) commands: HashMap<TaskId, mpsc::UnboundedSender<Command>>,
     /// What they say.
-    pub events: mpsc::UnboundedReceiver<TaskEvent>,
+    pub(super) events: mpsc::UnboundedReceiver<TaskEvent>,
     /// Their snapshots on the way to the storage.
-    pub writers: HashMap<TaskId, mpsc::UnboundedSender<(Occasion, CheckpointId, Box<TaskSnapshot>)>>,
+    pub(super) writers: HashMap<TaskId, mpsc::UnboundedSender<(Occasion, CheckpointId, Box<TaskSnapshot>)>>,
     /// Where background work reports.
-    pub done: mpsc::UnboundedSender<Done>,
+    pub(super) done: mpsc::UnboundedSender<Done>,
     /// Its reports.
-    pub reports: mpsc::UnboundedReceiver<Done>,
+    pub(super) reports: mpsc::UnboundedReceiver<Done>,
     /// Background work that must be over before the next attempt.
-    pub background: JoinSet<()>,
+    pub(super) background: JoinSet<()>,
     /// The checkpoints.
-    pub durable: Option<Durable>,
+    pub(super) durable: Option<Durable>,
     /// Processing time.
-    pub clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     state: State,
 }
 
@@ -99,7 +99,7 @@ struct State {
 impl<'a> Coordinator<'a> {
     /// Puts the parts together.
     #[allow(clippy::too_many_arguments)]
-    pub fn new(
+    pub(super) fn new(
         graph: &'a JobGraph,
         shared: &'a Shared,
         requests: &'a mut mpsc::UnboundedReceiver<Request>,
@@ -130,12 +130,12 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Rows that sinks refused when recovery committed: letters of the first epoch.
-    pub fn recovered_letters(&self, letters: Vec<(String, Vec<karez_core::BadRecord>)>) -> Result<()> {
+    pub(super) fn recovered_letters(&self, letters: Vec<(String, Vec<karez_core::BadRecord>)>) -> Result<()> {
         letters.into_iter().try_for_each(|(sink, rows)| self.letters(&sink, rows))
     }
 
     /// Runs until the job ends, fails or is cancelled; then no task and no commit of it is at work any more.
-    pub async fn run(mut self) -> Result<AttemptEnd> {
+    pub(super) async fn run(mut self) -> Result<AttemptEnd> {
         let cancel = self.shared.cancel.clone();
         let outcome = tokio::select! {
             biased;
@@ -249,7 +249,7 @@ impl<'a> Coordinator<'a> {
         let Some(durable) = &mut self.durable else { return Ok(()) };
         let mut decisions = Vec::new();
         match report {
-            Done::Acked(_, checkpoint, acks) => {
+            Done::Acked(checkpoint, acks) => {
                 for (who, ack) in acks {
                     decisions.extend(match ack {
                         Ok(ack) => durable.protocol.ack(&who, checkpoint, ack),
@@ -316,6 +316,7 @@ impl<'a> Coordinator<'a> {
             }
             Request::Drain(reply) => {
                 self.drain();
+                self.shared.status.send_replace(JobStatus::Running);
                 let _ = reply.send(Ok(()));
             }
             Request::Savepoint(folder, reply) => self.checkpoint(BarrierKind::Savepoint, Waiting::Savepoint(folder, reply)).await?,
@@ -460,7 +461,7 @@ impl<'a> Coordinator<'a> {
             c.total_bytes += bytes;
             c.last_failure = None;
         });
-        tracing::debug!(job_id = %self.shared.id, job_name = %self.shared.name, event = "CHECKPOINT_COMPLETED", checkpoint = id.0, duration_ms, bytes, "checkpoint completed");
+        tracing::info!(job_id = %self.shared.id, job_name = %self.shared.name, event = "CHECKPOINT_COMPLETED", checkpoint = id.0, duration_ms, bytes, "checkpoint completed");
     }
 
     fn answer(&mut self, waiting: Waiting) {

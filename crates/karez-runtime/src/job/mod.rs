@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use karez_core::sink::SinkRunContext;
-use karez_core::state::StateStore;
 use karez_core::{CheckpointId, Clock, Error, Generation, KeyGroupRange, Result, RunId, SystemClock};
 use karez_graph::JobGraph;
 use karez_graph::settings::StateBackendKind;
@@ -30,7 +29,7 @@ use crate::checkpoint::{
 use crate::handle::{JobHandle, JobOutcome, JobStatus, Request, Shared};
 use crate::report::{JobMetrics, NodeRole};
 use crate::restart::Restarts;
-use crate::state::{Backend, MemoryBudget, RestoredState, StateHandle, StoreContext};
+use crate::state::{Backend, MemoryBudget, OperatorState, RestoredState, StateHandle, StoreContext};
 
 /// How a job is run.
 #[derive(Clone, Debug)]
@@ -139,9 +138,8 @@ async fn supervise(
         tracing::warn!(job_id = %shared.id, job_name = %shared.name, event = "JOB_RESTARTING", error = %error, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "job failed, restarting");
         shared.metrics.restarts.add(1);
         shared.status.send_replace(JobStatus::Restarting);
-        tokio::select! {
-            () = shared.cancel.cancelled() => break (JobStatus::Cancelled, None),
-            () = tokio::time::sleep(wait) => {}
+        if let Some(end) = between_attempts(&shared, &mut requests, wait).await {
+            break (end, None);
         }
         if let Some(run) = &mut durable {
             match run.directory.take_over(options.clock.now_ms()) {
@@ -160,6 +158,32 @@ async fn supervise(
     shared.status.send_replace(status);
     let report = shared.metrics.read(status);
     shared.outcome.send_replace(Some(Arc::new(JobOutcome { status, error, report })));
+}
+
+/// Waits for the restart. A stop need not wait: the next run goes on from the last checkpoint as this one would. Answers how the job ends, if it does.
+async fn between_attempts(shared: &Shared, requests: &mut mpsc::UnboundedReceiver<Request>, wait: std::time::Duration) -> Option<JobStatus> {
+    let restart = tokio::time::sleep(wait);
+    tokio::pin!(restart);
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.cancel.cancelled() => return Some(JobStatus::Cancelled),
+            () = &mut restart => return None,
+            Some(request) = requests.recv() => {
+                let error = || Error::external(format!("job `{}` has failed and waits for its restart; try again once it runs", shared.id));
+                // Whoever asked may be gone.
+                match request {
+                    Request::Stop(None, reply) => {
+                        let _ = reply.send(Ok(None));
+                        return Some(JobStatus::Stopped);
+                    }
+                    Request::Pause(reply) | Request::Resume(reply) | Request::Drain(reply) => drop(reply.send(Err(error()))),
+                    Request::Savepoint(_, reply) => drop(reply.send(Err(error()))),
+                    Request::Stop(Some(_), reply) => drop(reply.send(Err(error()))),
+                }
+            }
+        }
+    }
 }
 
 /// What only a change of the job or its data can mend fails for good; the same bytes would fail again.
@@ -224,6 +248,7 @@ async fn attempt(
             budget: Arc::clone(&budget),
             run: context,
             last_checkpoint: CheckpointId(first.0.saturating_sub(1)),
+            allow_non_restored_state: options.allow_non_restored_state,
             events,
         },
         &mut restore,
@@ -301,7 +326,7 @@ impl Restored {
 }
 
 impl Restore for Restored {
-    fn store(&mut self, node: &str, subtask: usize, parallelism: usize) -> Result<Box<dyn StateStore>> {
+    fn store(&mut self, node: &str, subtask: usize, parallelism: usize) -> Result<OperatorState> {
         let handles = operator_states(self.checkpoint.as_ref(), node).iter().map(StateHandle::from_subtask_state).collect::<Result<Vec<_>>>()?;
         let restored = match &self.storage {
             Some(storage) => RestoredState::new(handles.into_iter().flatten().collect(), Arc::clone(storage) as Arc<_>),
@@ -309,7 +334,7 @@ impl Restore for Restored {
         };
         let key_groups = KeyGroupRange::of_subtask(subtask, parallelism, self.key_groups);
         let context = StoreContext { subtask, parallelism, key_groups, account: self.budget.account(node) };
-        Ok(Box::new(self.backend.store(context, restored)?))
+        self.backend.store(context, restored)
     }
 
     fn writer_state(&mut self, node: &str, subtask: usize) -> Vec<Value> {

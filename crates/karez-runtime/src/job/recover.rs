@@ -17,17 +17,17 @@ use crate::checkpoint::{CommitRound, CompletedCheckpoint, FallbackFacts, Recover
 const COMMIT_TRIES: u32 = 10;
 
 /// What recovery found and did.
-pub struct Recovered {
+pub(super) struct Recovered {
     /// The checkpoint to go on from, all it names committed.
-    pub restored: Option<CompletedCheckpoint>,
+    pub(super) restored: Option<CompletedCheckpoint>,
     /// The committers, for the commits to come.
-    pub committers: HashMap<String, Box<dyn Committer>>,
+    pub(super) committers: HashMap<String, Box<dyn Committer>>,
     /// Rows that sinks refused at these commits.
-    pub letters: Vec<(String, Vec<BadRecord>)>,
+    pub(super) letters: Vec<(String, Vec<BadRecord>)>,
 }
 
 /// Chooses the checkpoint, commits what it names, and prepares the sinks.
-pub async fn recover(graph: &JobGraph, options: &JobOptions, recovery: Option<&Recovery>, context: &SinkRunContext) -> Result<Recovered> {
+pub(super) async fn recover(graph: &JobGraph, options: &JobOptions, recovery: Option<&Recovery>, context: &SinkRunContext) -> Result<Recovered> {
     let sinks: Vec<(&str, &Arc<dyn Sink>)> = graph.vertices.iter().filter_map(|v| v.sink.as_ref()).map(|s| (s.name.as_str(), &s.sink)).collect();
     let mut committers = HashMap::new();
     for (name, sink) in &sinks {

@@ -137,16 +137,16 @@ impl Output for ChainOutput<'_> {
         self.metrics.records_out.add(rows as u64);
         self.metrics.bytes_out.add(batch_bytes(&batch) as u64);
         for (p, gate) in &mut self.gates.ports {
-            if *p == port {
-                if let Err(e) = gate.send(batch.clone()) {
-                    self.failed = Some(e);
-                }
+            if *p == port
+                && let Err(e) = gate.send(batch.clone())
+            {
+                self.failed = Some(e);
             }
         }
-        if port == 0 {
-            if let Some(next) = &mut self.next {
-                next.push_back(Item::Batch(0, batch));
-            }
+        if port == 0
+            && let Some(next) = &mut self.next
+        {
+            next.push_back(Item::Batch(0, batch));
         }
     }
 

@@ -217,6 +217,10 @@ impl Task {
 
     fn wake_at(&self, flow: &Flow) -> Option<Instant> {
         let now_ms = self.clock.now_ms();
+        if flow.stopped || flow.ended {
+            // Behind the last barrier, or the end, nothing may be written any more: the next run would write it again.
+            return None;
+        }
         let due = [self.chain.next_timer_ms(), self.sink.as_ref().and_then(|s| s.writer.flush_due_ms())];
         let clock = due.into_iter().flatten().min().map(|ms| {
             let wait = Duration::from_millis(u64::try_from(ms.saturating_sub(now_ms)).unwrap_or(0));
@@ -226,6 +230,9 @@ impl Task {
     }
 
     async fn timers(&mut self, flow: &mut Flow) -> Result<()> {
+        if flow.stopped || flow.ended {
+            return Ok(());
+        }
         if self.chain.next_timer_ms().is_some_and(|t| t <= self.clock.now_ms()) {
             self.chain.fire_timers()?;
             self.pump(None).await?;
@@ -270,7 +277,11 @@ impl Task {
                     }
                     Command::NoMoreSplits => head.source.no_more_splits(),
                     Command::RestoreWatermark(watermark) => head.source.restore_watermark(watermark),
-                    _ => head.source.drain(),
+                    _ => {
+                        // The end of the input must be read, also by a paused job.
+                        flow.paused = false;
+                        head.source.drain();
+                    }
                 }
             }
         }
@@ -440,23 +451,22 @@ impl Task {
         }
     }
 
-    fn count_idle(&self, since: Instant) {
+    fn count_idle(&mut self, since: Instant) {
         let ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let metrics = match &self.head {
-            Head::Source(head) => Some(&head.metrics),
+        match &mut self.head {
+            Head::Source(head) => {
+                let busy = u64::try_from(head.source.take_busy().as_nanos()).unwrap_or(u64::MAX);
+                head.metrics.busy_ns.add(busy);
+                head.metrics.idle_ns.add(ns.saturating_sub(busy));
+            }
             Head::Inputs(inputs) => {
                 let metrics = self.chain.head_metrics().or(self.sink.as_ref().map(|s| &s.metrics));
                 if let Some(m) = metrics {
                     let (batches, bytes) = inputs.fill();
                     m.queue_batches.set(i64::try_from(batches).unwrap_or(i64::MAX));
                     m.queue_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+                    m.idle_ns.add(ns);
                 }
-                metrics
-            }
-        };
-        if let Some(m) = metrics {
-            if let Head::Inputs(_) = self.head {
-                m.idle_ns.add(ns);
             }
         }
     }

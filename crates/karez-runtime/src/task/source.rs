@@ -54,6 +54,8 @@ struct OpenSplit {
     watermark: SplitWatermark,
     /// Asked for rows and had none since then.
     empty_since: Option<Instant>,
+    /// When it was last asked and had none: under back-pressure, a rate limit or a pause nobody asks, so nothing becomes idle then.
+    asked: Option<Instant>,
     /// When it is asked again.
     ask_at: Option<Instant>,
     idle: bool,
@@ -80,6 +82,8 @@ pub struct SourceLoop {
     rows_per_second: Option<f64>,
     allowed_at: Instant,
     backoff: Option<(Duration, Instant)>,
+    /// Time spent in reads that gave rows, since it was taken last.
+    busy: Duration,
 }
 
 impl OpenSplit {
@@ -123,6 +127,7 @@ impl SourceLoop {
             rows_per_second,
             allowed_at: Instant::now(),
             backoff: None,
+            busy: Duration::ZERO,
         })
     }
 
@@ -151,6 +156,11 @@ impl SourceLoop {
         self.open.clear();
         self.to_open.clear();
         self.no_more = true;
+    }
+
+    /// Time spent in reads that gave rows, since the last call.
+    pub fn take_busy(&mut self) -> Duration {
+        std::mem::take(&mut self.busy)
     }
 
     /// Whether it has ended.
@@ -183,7 +193,7 @@ impl SourceLoop {
                     Ok(reader) => {
                         if let Some(SplitState { split, watermark_ms }) = self.to_open.pop_front() {
                             let watermark = SplitWatermark::restored(self.bound_ms, watermark_ms);
-                            self.open.push(OpenSplit { split, reader, watermark, empty_since: None, ask_at: None, idle: false });
+                            self.open.push(OpenSplit { split, reader, watermark, empty_since: None, asked: None, ask_at: None, idle: false });
                         }
                     }
                     Err(e) => self.back_off(e)?,
@@ -210,30 +220,40 @@ impl SourceLoop {
             }
             let now = Instant::now();
             let Some(at) = self.askable(now) else {
-                if let Some(event) = self.mark_idle(now) {
+                if let Some(event) = self.mark_idle() {
                     return Ok(event);
                 }
                 tokio::time::sleep_until(self.wake_at(now)).await;
                 continue;
             };
             let limit = self.limit();
+            let started = Instant::now();
             let read = self.open[at].reader.next(limit).await;
             self.next = at + 1;
             match read {
                 Ok(Read::Rows { batch, bad }) => {
                     self.backoff = None;
-                    return self.rows(at, batch, bad);
+                    let event = self.rows(at, batch, bad);
+                    self.busy += started.elapsed();
+                    return event;
                 }
                 Ok(Read::Nothing) => {
+                    self.backoff = None;
+                    let timeout = self.idle_timeout();
                     let split = &mut self.open[at];
                     let now = Instant::now();
-                    split.empty_since.get_or_insert(now);
-                    split.ask_at = Some(now + Duration::from_millis(split.reader.poll_interval_ms()));
-                    if let Some(event) = self.mark_idle(now) {
+                    let since = *split.empty_since.get_or_insert(now);
+                    split.asked = Some(now);
+                    let ask_at = now + Duration::from_millis(split.reader.poll_interval_ms());
+                    // It is asked once more before it counts as idle.
+                    let idle_at = timeout.map(|t| since + t).filter(|t| *t > now);
+                    split.ask_at = Some(idle_at.map_or(ask_at, |t| t.min(ask_at)));
+                    if let Some(event) = self.mark_idle() {
                         return Ok(event);
                     }
                 }
                 Ok(Read::End) => {
+                    self.backoff = None;
                     let closed = self.open.remove(at);
                     let split = Split { id: closed.split.id, position: closed.reader.position()? };
                     self.finished.push(split.clone());
@@ -273,10 +293,7 @@ impl SourceLoop {
     }
 
     fn wake_at(&self, now: Instant) -> Instant {
-        let asks = self.open.iter().filter_map(|o| o.ask_at);
-        let idle = self.idle_timeout();
-        let idles = self.open.iter().filter(|o| !o.idle).filter_map(|o| Some(o.empty_since? + idle?)).filter(|t| *t > now);
-        asks.chain(idles).min().unwrap_or(now + Duration::from_millis(100))
+        self.open.iter().filter_map(|o| o.ask_at).min().unwrap_or(now + Duration::from_millis(100))
     }
 
     fn idle_timeout(&self) -> Option<Duration> {
@@ -284,11 +301,11 @@ impl SourceLoop {
     }
 
     /// Splits that had nothing for long enough no longer hold the watermark back.
-    fn mark_idle(&mut self, now: Instant) -> Option<SourceEvent> {
+    fn mark_idle(&mut self) -> Option<SourceEvent> {
         let timeout = self.idle_timeout()?;
         for split in &mut self.open {
-            if split.empty_since.is_some_and(|t| now >= t + timeout) {
-                split.idle = true;
+            if let (Some(since), Some(asked)) = (split.empty_since, split.asked) {
+                split.idle |= asked >= since + timeout;
             }
         }
         if self.open.iter().all(|o| o.idle) {
@@ -320,9 +337,9 @@ impl SourceLoop {
         let metrics = Arc::clone(&self.context.metrics);
         metrics.records_in.add((batch.num_rows() + bad.len()) as u64);
         metrics.batches_in.add(1);
-        metrics.bytes_in.add(batch_bytes(&batch) as u64);
+        // Bytes read are the reader's to count: it alone knows how many there were before they were decoded.
         let split = &mut self.open[at];
-        (split.empty_since, split.ask_at, split.idle) = (None, None, false);
+        (split.empty_since, split.asked, split.ask_at, split.idle) = (None, None, None, false);
         self.idle_told = false;
         if let Some(rate) = self.rows_per_second {
             #[allow(clippy::cast_precision_loss)]

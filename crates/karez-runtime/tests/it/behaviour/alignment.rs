@@ -1,0 +1,171 @@
+//! Barriers, watermarks and the end over several inputs.
+
+use std::sync::{Arc, Mutex};
+
+use karez_core::config::Span;
+use karez_graph::{EventTime, Order};
+
+use super::bench::{Bench, completes, ended, graph, settings, until, within};
+use super::operators::{Barrier, Restored, hold, recorder};
+use super::sink::{Store, sink};
+use super::source::{Stepped, source};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_snapshot_holds_exactly_the_rows_before_the_barriers_of_a_fast_and_a_slow_input() {
+    let bench = Bench::new();
+    let (fast, slow, held, store, restored) = (Stepped::stream(), Stepped::stream(), Arc::new(Barrier::default()), Store::new(), Restored::default());
+    let job = graph(settings())
+        .add_source("fast", source(&fast))
+        .add_source("slow", source(&slow))
+        .add_operator("held", held.operator())
+        .add_operator("both", recorder(&restored))
+        .add_sink("out", sink(&store))
+        .connect("slow", "held")
+        .connect("fast", "both")
+        .connect("held", "both")
+        .connect("both", "out");
+    let handle = bench.start(&job).await;
+    fast.push(&[(0, 1, 0), (0, 2, 0)]);
+    slow.push(&[(0, 100, 0)]);
+    store.has(2).await;
+    until("the slow input is held up", || slow.reads() == 1).await;
+
+    // The fast input delivers its barrier, and a row behind it, while the slow one still holds a row before its own.
+    let folder = bench.folder("savepoints");
+    let saved = tokio::spawn({
+        let (handle, folder) = (handle.clone(), folder.clone());
+        async move { handle.savepoint(Some(folder)).await.unwrap() }
+    });
+    until("the fast source has seen the barrier", || *fast.positions.borrow() >= 1).await;
+    fast.push(&[(0, 3, 0)]);
+    until("the fast source has read on", || fast.reads() == 2).await;
+    held.release();
+    let savepoint = within("the savepoint", saved).await.unwrap();
+    store.has(4).await;
+    assert_eq!(store.numbers(1).last(), Some(&3), "the row behind the barrier came before the alignment");
+    handle.cancel();
+    ended(&handle).await;
+
+    restored.lock().unwrap().clear();
+    let again = bench.start_from(&job, &savepoint).await;
+    store.has(5).await;
+    assert_eq!(store.numbers(1)[4..], [3], "the row behind the barrier is read again, and no other");
+    let mut seen = restored.lock().unwrap().concat();
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 2, 100]);
+    again.cancel();
+    ended(&again).await;
+}
+
+#[tokio::test]
+async fn a_bounded_source_that_has_ended_does_not_hang_the_checkpoints_of_a_stream_beside_it() {
+    let bench = Bench::new();
+    let (bounded, stream, store, restored) = (Stepped::of([vec![(0, 1, 0)]]), Stepped::stream(), Store::new(), Restored::default());
+    let job = graph(settings())
+        .add_source("bounded", source(&bounded))
+        .add_source("stream", source(&stream))
+        .add_operator("both", recorder(&restored))
+        .add_sink("out", sink(&store))
+        .connect("bounded", "both")
+        .connect("stream", "both")
+        .connect("both", "out");
+    let handle = bench.start(&job).await;
+    stream.push(&[(0, 2, 0)]);
+    store.has(2).await;
+    within("a first savepoint", handle.savepoint(None)).await.unwrap();
+    stream.push(&[(0, 3, 0)]);
+    store.has(3).await;
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+
+    // The ended source does not begin anew, and the job can still end.
+    stream.push(&[(0, 4, 0)]);
+    stream.close(0);
+    let again = bench.start(&job).await;
+    completes(&again).await;
+    assert_eq!(store.sorted(1), [1, 2, 3, 4]);
+}
+
+fn event_time(idle_ms: Option<u64>) -> EventTime {
+    EventTime { column: "ts".into(), max_out_of_orderness: Span::millis(0), idle_timeout: idle_ms.map(Span::millis), order: Order::Bounded }
+}
+
+#[tokio::test]
+async fn an_idle_split_does_not_hold_the_watermark_back_and_when_all_are_idle_it_goes_to_their_maximum() {
+    let bench = Bench::new();
+    let (stepped, store, watermarks) = (Stepped::new(false, &["a", "b"]), Store::new(), Arc::new(Mutex::new(Vec::new())));
+    let job = graph(settings())
+        .add_source("in", source(&stepped))
+        .event_time(event_time(Some(5)))
+        .add_operator("hold", hold(&watermarks))
+        .add_sink("out", sink(&store))
+        .connect("in", "hold")
+        .connect("hold", "out");
+    let handle = bench.start(&job).await;
+    stepped.push_to(0, &[(0, 1, 10), (0, 2, 21)]);
+    // Split b has said nothing so far, and does not count any more.
+    store.has(1).await;
+    assert_eq!(watermarks.lock().unwrap().last(), Some(&20));
+    // b comes back behind the watermark and holds it there.
+    stepped.push_to(1, &[(1, 3, 15)]);
+    stepped.push_to(0, &[(0, 4, 50)]);
+    // All idle: the maximum is what a has reached, which lets everything before 50 go.
+    store.has(3).await;
+    assert_eq!(watermarks.lock().unwrap().last(), Some(&49));
+    assert_eq!(store.sorted(1), [1, 2, 3]);
+    handle.cancel();
+    ended(&handle).await;
+}
+
+#[tokio::test]
+async fn an_idle_source_does_not_hold_back_the_watermark_of_a_node_with_two_inputs() {
+    let bench = Bench::new();
+    let (busy, idle, store, watermarks) = (Stepped::stream(), Stepped::stream(), Store::new(), Arc::new(Mutex::new(Vec::new())));
+    let job = graph(settings())
+        .add_source("busy", source(&busy))
+        .event_time(event_time(None))
+        .add_source("idle", source(&idle))
+        .event_time(event_time(Some(5)))
+        .add_operator("hold", hold(&watermarks))
+        .add_sink("out", sink(&store))
+        .connect("busy", "hold")
+        .connect("idle", "hold")
+        .connect("hold", "out");
+    let handle = bench.start(&job).await;
+    idle.say_nothing(0);
+    busy.push(&[(0, 1, 10), (0, 2, 20)]);
+    store.has(1).await;
+    assert_eq!(*watermarks.lock().unwrap(), [19]);
+    handle.cancel();
+    ended(&handle).await;
+}
+
+#[tokio::test]
+async fn event_time_goes_on_where_it_stood_at_the_restored_checkpoint() {
+    let bench = Bench::new();
+    let (stepped, store, watermarks) = (Stepped::stream(), Store::new(), Arc::new(Mutex::new(Vec::new())));
+    let job = graph(settings())
+        .add_source("in", source(&stepped))
+        .event_time(event_time(None))
+        .add_operator("hold", hold(&watermarks))
+        .add_sink("out", sink(&store))
+        .connect("in", "hold")
+        .connect("hold", "out");
+    let handle = bench.start(&job).await;
+    stepped.push(&[(0, 1, 100), (0, 2, 200)]);
+    store.has(1).await;
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+
+    watermarks.lock().unwrap().clear();
+    let again = bench.start(&job).await;
+    until("the watermark is told", || !watermarks.lock().unwrap().is_empty()).await;
+    assert_eq!(*watermarks.lock().unwrap(), [199]);
+    // A row that would have been late is late still.
+    stepped.push(&[(0, 3, 150)]);
+    stepped.push(&[(0, 4, 300)]);
+    store.has(3).await;
+    assert_eq!(*watermarks.lock().unwrap(), [199, 299]);
+    again.cancel();
+    ended(&again).await;
+}

@@ -1,0 +1,221 @@
+//! A source that gives what the test has pushed, split by split, and nothing before.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use karez_core::source::{Discovery, ReadLimit, ReaderContext, Replay, SplitAssignment};
+use karez_core::{BadRecord, Boundedness, Error, Read, Result, Source, Split, SplitEnumerator, SplitReader, StreamSchema};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// Key, value, event time.
+pub type Row = (i64, i64, i64);
+
+pub fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Int64, false),
+        Field::new("value", DataType::Int64, false),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), false),
+    ]))
+}
+
+pub fn batch(rows: &[Row]) -> RecordBatch {
+    let column = |f: fn(&Row) -> i64| rows.iter().map(f).collect::<Vec<_>>();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(column(|r| r.0))),
+        Arc::new(Int64Array::from(column(|r| r.1))),
+        Arc::new(TimestampMillisecondArray::from(column(|r| r.2))),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+#[derive(Default)]
+struct Script {
+    id: String,
+    batches: Vec<(Vec<Row>, Vec<BadRecord>)>,
+    closed: bool,
+    says_nothing: bool,
+}
+
+/// What the test steps.
+pub struct Stepped {
+    scripts: Mutex<Vec<Script>>,
+    changed: watch::Sender<u64>,
+    bounded: bool,
+    /// Reads that gave rows.
+    pub reads: AtomicUsize,
+    /// How often a reader said where it stands: once at each barrier.
+    pub positions: watch::Sender<usize>,
+    /// Connection errors that `open` gives before it succeeds.
+    pub failing_opens: AtomicUsize,
+}
+
+impl Stepped {
+    pub fn new(bounded: bool, splits: &[&str]) -> Arc<Self> {
+        // A subtask asks its splits in turn: one of several must not wait for rows.
+        let says_nothing = splits.len() > 1;
+        let scripts = splits.iter().map(|id| Script { id: (*id).to_owned(), says_nothing, ..Script::default() }).collect();
+        Arc::new(Self {
+            scripts: Mutex::new(scripts),
+            changed: watch::Sender::new(0),
+            bounded,
+            reads: AtomicUsize::new(0),
+            positions: watch::Sender::new(0),
+            failing_opens: AtomicUsize::new(0),
+        })
+    }
+
+    /// Never ends by itself.
+    pub fn stream() -> Arc<Self> {
+        Self::new(false, &["only"])
+    }
+
+    /// A bounded source with all its rows there.
+    pub fn of(batches: impl IntoIterator<Item = Vec<Row>>) -> Arc<Self> {
+        let source = Self::new(true, &["only"]);
+        batches.into_iter().for_each(|b| source.push(&b));
+        source.close(0);
+        source
+    }
+
+    fn change(&self, split: usize, f: impl FnOnce(&mut Script)) {
+        f(&mut self.scripts.lock().unwrap()[split]);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    pub fn push(&self, rows: &[Row]) {
+        self.push_to(0, rows);
+    }
+
+    pub fn push_to(&self, split: usize, rows: &[Row]) {
+        self.change(split, |s| s.batches.push((rows.to_vec(), Vec::new())));
+    }
+
+    pub fn push_bad(&self, rows: &[Row], bad: Vec<BadRecord>) {
+        self.change(0, |s| s.batches.push((rows.to_vec(), bad)));
+    }
+
+    pub fn close(&self, split: usize) {
+        self.change(split, |s| s.closed = true);
+    }
+
+    /// From now on the split answers `Nothing` where it would have waited.
+    pub fn say_nothing(&self, split: usize) {
+        self.change(split, |s| s.says_nothing = true);
+    }
+
+    pub fn reads(&self) -> usize {
+        self.reads.load(SeqCst)
+    }
+}
+
+/// The source as the graph has it.
+pub struct SteppedSource(pub Arc<Stepped>);
+
+pub fn source(stepped: &Arc<Stepped>) -> Arc<dyn Source> {
+    Arc::new(SteppedSource(Arc::clone(stepped)))
+}
+
+#[async_trait]
+impl Source for SteppedSource {
+    fn schema(&self) -> StreamSchema {
+        StreamSchema::append_only(schema())
+    }
+    fn boundedness(&self) -> Boundedness {
+        if self.0.bounded { Boundedness::Bounded } else { Boundedness::Unbounded }
+    }
+    fn replay(&self) -> Replay {
+        Replay::Exact
+    }
+    fn assignment(&self) -> SplitAssignment {
+        SplitAssignment::AllAtOnce
+    }
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+    async fn enumerator(&self, state: Option<Value>) -> Result<Box<dyn SplitEnumerator>> {
+        Ok(Box::new(Splits(Arc::clone(&self.0), state.is_some())))
+    }
+    async fn open(&self, split: &Split, context: ReaderContext) -> Result<Box<dyn SplitReader>> {
+        if self.0.failing_opens.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(Error::connection("nobody is there"));
+        }
+        let at = self.0.scripts.lock().unwrap().iter().position(|s| s.id == split.id).unwrap();
+        let position = usize::try_from(split.position.as_u64().unwrap()).unwrap();
+        Ok(Box::new(Reader {
+            stepped: Arc::clone(&self.0),
+            split: at,
+            position,
+            changed: self.0.changed.subscribe(),
+            with_origin: context.with_origin,
+        }))
+    }
+}
+
+struct Splits(Arc<Stepped>, bool);
+
+#[async_trait]
+impl SplitEnumerator for Splits {
+    async fn discover(&mut self) -> Result<Discovery> {
+        let known = std::mem::replace(&mut self.1, true);
+        let scripts = self.0.scripts.lock().unwrap();
+        let splits = scripts.iter().map(|s| Split { id: s.id.clone(), position: json!(0) }).collect();
+        Ok(Discovery { splits: if known { Vec::new() } else { splits }, done: true })
+    }
+    fn snapshot(&self) -> Result<Value> {
+        Ok(json!(self.1))
+    }
+}
+
+struct Reader {
+    stepped: Arc<Stepped>,
+    split: usize,
+    position: usize,
+    changed: watch::Receiver<u64>,
+    with_origin: bool,
+}
+
+#[async_trait]
+impl SplitReader for Reader {
+    async fn next(&mut self, _: ReadLimit) -> Result<Read> {
+        assert!(!self.with_origin || !self.stepped.scripts.lock().unwrap().is_empty());
+        loop {
+            self.changed.borrow_and_update();
+            {
+                let scripts = self.stepped.scripts.lock().unwrap();
+                let script = &scripts[self.split];
+                if let Some((rows, bad)) = script.batches.get(self.position) {
+                    self.position += 1;
+                    self.stepped.reads.fetch_add(1, SeqCst);
+                    self.stepped.changed.send_modify(|_| {});
+                    let mut batch = batch(rows);
+                    if self.with_origin {
+                        let origin = arrow::array::StringArray::from(vec![Some("somewhere"); rows.len()]);
+                        let mut columns = batch.columns().to_vec();
+                        columns.push(Arc::new(origin));
+                        batch = RecordBatch::try_new(karez_core::source::with_origin(&schema()), columns).unwrap();
+                    }
+                    return Ok(Read::Rows { batch, bad: bad.clone() });
+                }
+                if script.closed {
+                    return Ok(Read::End);
+                }
+                if script.says_nothing {
+                    return Ok(Read::Nothing);
+                }
+            }
+            self.changed.changed().await.map_err(|e| Error::internal(e.to_string()))?;
+        }
+    }
+    fn position(&self) -> Result<Value> {
+        self.stepped.positions.send_modify(|n| *n += 1);
+        Ok(json!(self.position))
+    }
+    fn poll_interval_ms(&self) -> u64 {
+        1
+    }
+}

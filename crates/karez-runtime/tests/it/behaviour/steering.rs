@@ -1,0 +1,205 @@
+//! Pause, resume, stop, savepoint, drain, cancel.
+
+use std::sync::{Arc, Mutex};
+
+use karez_core::config::Span;
+use karez_graph::settings::RestartStrategy;
+use karez_graph::{EventTime, Order, StreamGraphBuilder};
+use karez_runtime::JobStatus;
+
+use super::bench::{Bench, completes, ended, graph, quiet, settings, until, within};
+use super::operators::{Faults, alarm, hold, recorder};
+use super::sink::{Store, sink};
+use super::source::{Stepped, source};
+
+fn line(stepped: &Arc<Stepped>, store: &Arc<Store>) -> StreamGraphBuilder {
+    graph(settings())
+        .add_source("in", source(stepped))
+        .add_operator("seen", recorder(&Arc::default()))
+        .add_sink("out", sink(store))
+        .connect("in", "seen")
+        .connect("seen", "out")
+}
+
+fn holding(stepped: &Arc<Stepped>, store: &Arc<Store>) -> StreamGraphBuilder {
+    let time = EventTime { column: "ts".into(), max_out_of_orderness: Span::millis(0), idle_timeout: None, order: Order::Bounded };
+    graph(settings())
+        .add_source("in", source(stepped))
+        .event_time(time)
+        .add_operator("hold", hold(&Arc::new(Mutex::new(Vec::new()))))
+        .add_sink("out", sink(store))
+        .connect("in", "hold")
+        .connect("hold", "out")
+}
+
+#[tokio::test]
+async fn a_paused_job_reads_nothing_takes_savepoints_and_reads_on_when_resumed() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::new(true, &["only"]), Store::new());
+    let handle = bench.start(&line(&stepped, &store)).await;
+    stepped.push(&[(0, 1, 0)]);
+    store.has(1).await;
+    within("pause", handle.pause()).await.unwrap();
+    assert_eq!(handle.status(), JobStatus::Paused);
+    // Behind the savepoint's barrier the pause has been heard.
+    within("a savepoint", handle.savepoint(None)).await.unwrap();
+    stepped.push(&[(0, 2, 0)]);
+    quiet().await;
+    assert_eq!(stepped.reads(), 1);
+    within("resume", handle.resume()).await.unwrap();
+    store.has(2).await;
+    stepped.close(0);
+    completes(&handle).await;
+    assert_eq!(store.numbers(1), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_stop_fires_no_window_and_the_next_run_goes_on_exactly() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::new(true, &["only"]), Store::new());
+    let handle = bench.start(&holding(&stepped, &store)).await;
+    stepped.push(&[(0, 1, 10), (0, 2, 20)]);
+    store.has(1).await;
+    within("a stop", handle.stop()).await.unwrap();
+    assert_eq!(ended(&handle).await.status, JobStatus::Stopped);
+    assert_eq!(store.numbers(1), [1], "a stop is no end of event time");
+
+    stepped.push(&[(0, 3, 30)]);
+    stepped.close(0);
+    completes(&bench.start(&holding(&stepped, &store)).await).await;
+    assert_eq!(store.numbers(1), [1, 2, 3]);
+    assert_eq!(stepped.reads(), 2, "nothing was read twice");
+}
+
+#[tokio::test]
+async fn a_drain_ends_the_input_fires_the_windows_and_completes_the_job_also_when_it_is_paused() {
+    for paused in [false, true] {
+        let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::new());
+        let handle = bench.start(&holding(&stepped, &store)).await;
+        stepped.push(&[(0, 1, 10), (0, 2, 20)]);
+        store.has(1).await;
+        if paused {
+            within("pause", handle.pause()).await.unwrap();
+        }
+        within("drain", handle.drain()).await.unwrap();
+        completes(&handle).await;
+        assert_eq!(store.numbers(1), [1, 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_savepoint_restores_in_a_new_run_also_from_where_it_was_moved_to() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::new());
+    let handle = bench.start(&holding(&stepped, &store)).await;
+    stepped.push(&[(0, 1, 10), (0, 2, 20)]);
+    store.has(1).await;
+    let savepoint = within("a stop", handle.stop_with_savepoint(Some(bench.folder("here")))).await.unwrap();
+    assert_eq!(ended(&handle).await.status, JobStatus::Stopped);
+    let first_run = handle.run().clone();
+    let moved = bench.folder("there");
+    std::fs::rename(&savepoint, &moved).unwrap();
+    // Self-contained: nothing of the old run is needed.
+    std::fs::remove_dir_all(bench.folder("state")).unwrap();
+
+    stepped.push(&[(0, 3, 30)]);
+    let again = bench.start_from(&holding(&stepped, &store), &moved).await;
+    store.has(2).await;
+    assert_eq!(store.numbers(1), [1, 2]);
+    assert_ne!(*again.run(), first_run);
+    again.cancel();
+    ended(&again).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_run_goes_on_from_its_last_checkpoint() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::transactional());
+    let handle = bench.start(&line(&stepped, &store)).await;
+    stepped.push(&[(0, 1, 0)]);
+    until("the row is read", || stepped.reads() == 1).await;
+    within("a savepoint", handle.savepoint(None)).await.unwrap();
+    store.has(1).await;
+    stepped.push(&[(0, 2, 0)]);
+    until("the row is read", || stepped.reads() == 2).await;
+    handle.cancel();
+    assert_eq!(ended(&handle).await.status, JobStatus::Cancelled);
+
+    let again = bench.start(&line(&stepped, &store)).await;
+    until("the row is read again", || stepped.reads() == 3).await;
+    within("a stop", again.stop()).await.unwrap();
+    ended(&again).await;
+    assert_eq!(store.numbers(1), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_savepoint_asked_for_during_another_and_a_stop_behind_them_are_all_answered() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::new());
+    let handle = bench.start(&line(&stepped, &store)).await;
+    let (first, second) = (bench.folder("first"), bench.folder("second"));
+    let (a, b, stop) =
+        within("all three", async { tokio::join!(handle.savepoint(Some(first.clone())), handle.savepoint(Some(second.clone())), handle.stop()) })
+            .await;
+    assert!(a.unwrap().starts_with(&first));
+    assert!(b.unwrap().starts_with(&second));
+    stop.unwrap();
+    assert_eq!(ended(&handle).await.status, JobStatus::Stopped);
+    let error = handle.savepoint(None).await.unwrap_err().to_string();
+    assert!(error.contains("job `job` is STOPPED"), "{error}");
+}
+
+#[tokio::test]
+async fn no_timer_fires_behind_the_barrier_of_a_stop() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::new());
+    let job = graph(settings())
+        .add_source("in", source(&stepped))
+        .add_operator("alarm", alarm(2_000_000))
+        .add_sink("out", sink(&store))
+        .connect("in", "alarm")
+        .connect("alarm", "out");
+    let handle = bench.start(&job).await;
+    stepped.push(&[(0, 1, 0)]);
+    store.has(1).await;
+    let stop = handle.stop();
+    tokio::pin!(stop);
+    // The stop is under way when time comes.
+    assert!(futures_poll(stop.as_mut()).is_none());
+    until("the barrier is through", || *stepped.positions.borrow() == 1).await;
+    bench.clock.set(3_000_000);
+    within("a stop", stop).await.unwrap();
+    ended(&handle).await;
+    assert_eq!(store.numbers(1), [1]);
+
+    // Nobody stops it: it fires.
+    let again = bench.start(&job).await;
+    store.has(2).await;
+    again.cancel();
+    ended(&again).await;
+}
+
+fn futures_poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let waker = std::task::Waker::noop();
+    match future.poll(&mut std::task::Context::from_waker(waker)) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[tokio::test]
+async fn a_stop_is_answered_while_the_job_waits_for_its_restart_and_the_next_run_goes_on() {
+    let (bench, stepped, store, faults) = (Bench::new(), Stepped::of([vec![(0, 1, 0)]]), Store::transactional(), Faults::at(&[0], false));
+    let job = |restart| {
+        let mut settings = settings();
+        settings.restart = restart;
+        graph(settings)
+            .add_source("in", source(&stepped))
+            .add_operator("faults", faults.operator())
+            .add_sink("out", sink(&store))
+            .connect("in", "faults")
+            .connect("faults", "out")
+    };
+    let handle = bench.start(&job(RestartStrategy::FixedDelay { attempts: 1, delay: Span::millis(3_600_000) })).await;
+    until("it waits for its restart", || handle.status() == JobStatus::Restarting).await;
+    let error = within("an answer", handle.pause()).await.unwrap_err().to_string();
+    assert!(error.contains("waits for its restart"), "{error}");
+    within("a stop", handle.stop()).await.unwrap();
+    assert_eq!(ended(&handle).await.status, JobStatus::Stopped);
+    completes(&bench.start(&job(RestartStrategy::None {})).await).await;
+    assert_eq!(store.numbers(1), [1]);
+}
