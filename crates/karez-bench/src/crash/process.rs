@@ -66,6 +66,18 @@ impl Process {
         }
     }
 
+    /// Reads the log for so long; false if the process ended before.
+    pub(super) fn during(&mut self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.log.extend([line.as_str(), "\n"]),
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
     /// `kill -9`.
     pub(super) fn kill(mut self) -> Result<Ended, String> {
         self.child.kill().map_err(|e| format!("cannot be killed: {e}"))?;

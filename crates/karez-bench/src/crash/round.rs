@@ -155,12 +155,7 @@ impl Ground {
 /// Waits for the moment, kills, waits for the end.
 fn die(mut process: Process, kill: Option<&Kill>) -> Result<super::process::Ended, String> {
     let alive = match kill {
-        Some(Kill::After(moment)) => {
-            let started = process.until("JOB_STARTED")?;
-            // Any moment will do: nothing is waited for.
-            std::thread::sleep(*moment);
-            started
-        }
+        Some(Kill::After(moment)) => process.until("JOB_STARTED")? && process.during(*moment),
         Some(Kill::AfterCheckpoints(n)) => {
             let mut alive = true;
             for _ in 0..*n {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-#[allow(dead_code)] // `karez-bench crash` uses more of it.
+#[allow(dead_code, unused_imports)] // `karez-bench crash` uses more of it.
 #[path = "../../../karez-bench/src/crash/mod.rs"]
 mod rounds;
 
