@@ -78,8 +78,11 @@ impl Sender {
     pub fn try_send(&self, batch: RecordBatch) -> Result<(), RecordBatch> {
         let bytes = batch_bytes(&batch);
         let mut state = self.0.lock();
+        if self.0.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let full = state.batches >= self.0.limit.batches || (state.batches > 0 && state.bytes + bytes > self.0.limit.bytes);
-        if full && !self.0.closed.load(Ordering::Acquire) {
+        if full {
             return Err(batch);
         }
         state.push(batch, bytes);
@@ -94,6 +97,9 @@ impl Sender {
         let bytes = batch_bytes(&batch);
         let mut state = self.0.lock();
         let mut dropped = 0;
+        if self.0.closed.load(Ordering::Acquire) {
+            return batch.num_rows();
+        }
         while state.batches > 0 && (state.batches >= self.0.limit.batches || state.bytes + bytes > self.0.limit.bytes) {
             let Some(at) = state.elements.iter().position(|e| matches!(e, Element::Batch(_))) else { break };
             if let Some(Element::Batch(old)) = state.elements.remove(at) {

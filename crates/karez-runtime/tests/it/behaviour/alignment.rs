@@ -169,3 +169,50 @@ async fn event_time_goes_on_where_it_stood_at_the_restored_checkpoint() {
     again.cancel();
     ended(&again).await;
 }
+
+#[tokio::test]
+async fn the_watermark_of_each_split_is_restored() {
+    let bench = Bench::new();
+    let (stepped, store, watermarks) = (Stepped::new(false, &["a", "b"]), Store::new(), Arc::new(Mutex::new(Vec::new())));
+    let job = graph(settings())
+        .add_source("in", source(&stepped))
+        .event_time(event_time(None))
+        .add_operator("hold", hold(&watermarks))
+        .add_sink("out", sink(&store))
+        .connect("in", "hold")
+        .connect("hold", "out");
+    let handle = bench.start(&job).await;
+    stepped.push_to(0, &[(0, 1, 100)]);
+    stepped.push_to(1, &[(0, 2, 40), (0, 3, 50)]);
+    store.has(1).await;
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+    assert_eq!(*watermarks.lock().unwrap(), [49]);
+
+    let again = bench.start(&job).await;
+    // a has reached 100 before the stop, and need not say so again.
+    stepped.push_to(1, &[(0, 4, 200)]);
+    store.has(2).await;
+    assert_eq!(*watermarks.lock().unwrap(), [49, 49, 99]);
+    assert_eq!(store.numbers(1), [2, 3]);
+    again.cancel();
+    ended(&again).await;
+}
+
+#[tokio::test]
+async fn a_batch_job_has_no_watermark_before_the_end() {
+    let bench = Bench::new();
+    let (stepped, store, watermarks) = (Stepped::of([vec![(0, 1, 10)], vec![(0, 2, 20)]]), Store::new(), Arc::new(Mutex::new(Vec::new())));
+    let mut settings = settings();
+    settings.job_type = karez_graph::settings::JobType::Batch;
+    let job = graph(settings)
+        .add_source("in", source(&stepped))
+        .event_time(event_time(None))
+        .add_operator("hold", hold(&watermarks))
+        .add_sink("out", sink(&store))
+        .connect("in", "hold")
+        .connect("hold", "out");
+    completes(&bench.start(&job).await).await;
+    assert_eq!(*watermarks.lock().unwrap(), [i64::MAX]);
+    assert_eq!(store.numbers(1), [1, 2]);
+}

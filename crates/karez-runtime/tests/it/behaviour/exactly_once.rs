@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::bench::{Bench, completes, ended, fails, graph, restarting, settings, within};
-use super::operators::{Faults, counter, identity, unwritable};
+use super::operators::{Faults, Restored, counter, identity, recorder, unwritable};
 use super::sink::{Store, sink};
 use super::source::{Row, Stepped, source};
 
@@ -170,4 +170,87 @@ async fn one_failed_checkpoint_too_many_fails_the_job() {
     let error = fails(&handle).await;
     assert!(error.contains("3 checkpoints in a row have failed"), "{error}");
     assert_eq!(ended(&handle).await.report.checkpoints.failed, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_cut_off_at_any_moment_goes_on_with_another_parallelism_and_loses_and_doubles_nothing() {
+    let bench = Bench::with_wall_time();
+    let (stepped, store, faults) = (Stepped::new(true, &["only"]), Store::transactional(), Faults::at(&[], false));
+    let all = batches(1_200);
+    for (round, chunk) in all.chunks(20).enumerate() {
+        let job = counting(exactly_once(1 + round % 3, RestartStrategy::None {}), &stepped, &faults, &store);
+        let handle = bench.start(&job).await;
+        let (early, late) = chunk.split_at(round % 20);
+        early.iter().for_each(|b| stepped.push(b));
+        if round % 2 == 0 {
+            store.has(5 * (20 * round + early.len())).await;
+        }
+        late.iter().for_each(|b| stepped.push(b));
+        for _ in 0..round * 10 {
+            tokio::task::yield_now().await;
+        }
+        handle.cancel();
+        ended(&handle).await;
+    }
+    stepped.close(0);
+    completes(&bench.start(&counting(exactly_once(2, RestartStrategy::None {}), &stepped, &faults, &store)).await).await;
+    assert_exact(&store, 1_200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diamond_with_queues_of_one_batch_neither_hangs_at_barriers_nor_loses_a_row_of_either_branch() {
+    let bench = Bench::with_wall_time();
+    let (stepped, store) = (Stepped::of(batches(600)), Store::transactional());
+    let faults = Faults::at(&[333], false);
+    let mut settings = exactly_once(1, restarting(3));
+    (settings.resources.buffer.source_buffer, settings.resources.buffer.sink_buffer) = (1, 1);
+    let job = graph(settings)
+        .add_source("in", source(&stepped))
+        .add_operator("left", identity())
+        .add_operator("right", faults.operator())
+        .add_operator("both", recorder(&Restored::default()))
+        .parallelism(2)
+        .add_sink("out", sink(&store))
+        .connect("in", "left")
+        .connect("in", "right")
+        .connect("left", "both")
+        .connect("right", "both")
+        .connect("both", "out");
+    completes(&bench.start(&job).await).await;
+    assert_eq!(store.sorted(1), (0..600).flat_map(|v| [v, v]).collect::<Vec<_>>());
+}
+
+fn refusing(stepped: &Arc<Stepped>, store: &Arc<Store>, letters: &Arc<Store>) -> StreamGraphBuilder {
+    let mut settings = exactly_once(1, RestartStrategy::None {});
+    settings.checkpoint.interval = Span::millis(3_600_000);
+    graph(settings)
+        .add_source("in", source(stepped))
+        .add_sink("out", sink(store))
+        .on_error(karez_graph::OnError::DeadLetter)
+        .add_sink("letters", sink(letters))
+        .connect("in", "out")
+        .connect_port("out", "errors", "letters")
+}
+
+#[tokio::test]
+async fn a_row_that_the_writer_refuses_is_a_letter_of_the_same_epoch_and_one_that_the_commit_refuses_of_the_next() {
+    let bench = Bench::new();
+    let (stepped, store, letters) = (Stepped::new(true, &["only"]), Store::transactional(), Store::transactional());
+    *store.refused_by_writer.lock().unwrap() = vec![2];
+    *store.refused_by_committer.lock().unwrap() = vec![3];
+    let handle = bench.start(&refusing(&stepped, &store, &letters)).await;
+    stepped.push(&[(0, 1, 0), (0, 2, 0), (0, 3, 0)]);
+    super::bench::until("the rows are read", || stepped.reads() == 1).await;
+    within("a savepoint", handle.savepoint(None)).await.unwrap();
+    let reasons = || letters.rows().into_iter().map(|(_, r)| r[3].clone()).collect::<Vec<_>>();
+    letters.has(1).await;
+    assert_eq!(reasons(), ["2 is refused"]);
+    within("another savepoint", handle.savepoint(None)).await.unwrap();
+    letters.has(2).await;
+    assert_eq!(reasons(), ["2 is refused", "3 is refused"]);
+    stepped.push(&[(0, 4, 0)]);
+    stepped.close(0);
+    completes(&handle).await;
+    assert_eq!(store.numbers(1), [1, 4]);
+    assert_eq!(letters.rows().len(), 2);
 }

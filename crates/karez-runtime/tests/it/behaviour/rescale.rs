@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use karez_graph::{RequestedExchange, StreamGraphBuilder};
 
@@ -137,4 +138,36 @@ async fn splits_are_spread_over_the_subtasks_and_each_is_read_once() {
     assert_eq!(store.sorted(1), (0..20).collect::<Vec<_>>());
     assert_eq!(subtasks(&store).len(), 3);
     until("nothing more is read", || stepped.reads() == 20).await;
+}
+
+#[tokio::test]
+async fn splits_handed_out_one_at_a_time_are_read_in_order_and_a_stop_between_them_repeats_and_skips_none() {
+    let (bench, store) = (Bench::new(), Store::new());
+    let stepped = Stepped::new(true, &["a", "b", "c", "d"]);
+    stepped.one_at_a_time.store(true, SeqCst);
+    let job = |parallelism| exchanged(RequestedExchange::Global, parallelism, 1, &stepped, &store);
+    (0..4).for_each(|split| stepped.push_to(split, &[(0, i64::try_from(split).unwrap(), 0)]));
+    stepped.close(0);
+    let handle = bench.start(&job(1)).await;
+    store.has(2).await;
+    assert_eq!(store.numbers(1), [0, 1], "b is open and has not ended, so c waits");
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+
+    (1..4).for_each(|split| stepped.push_to(split, &[(0, 10 + i64::try_from(split).unwrap(), 0)]));
+    (1..4).for_each(|split| stepped.close(split));
+    completes(&bench.start(&job(2)).await).await;
+    assert_eq!(store.sorted(1), [0, 1, 2, 3, 11, 12, 13]);
+}
+
+#[tokio::test]
+async fn the_report_tells_work_from_waiting_and_counts_bytes_read_only_where_the_reader_does() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::of((0..50).map(|i| vec![(0, i, 0); 100])), Store::new());
+    let handle = bench.start(&exchanged(RequestedExchange::Global, 1, 1, &stepped, &store)).await;
+    completes(&handle).await;
+    let report = handle.report();
+    let (source, sink) = (&report.nodes[0].metrics, &report.nodes[1].metrics);
+    assert_eq!((source.records_in, source.records_out, source.bytes_in), (5_000, 5_000, 0));
+    assert_eq!((sink.records_in, sink.batches_in, sink.bytes_in), (5_000, 50, source.bytes_out));
+    assert!(report.checkpoints.completed >= 1, "a bounded job ends with a last checkpoint");
 }

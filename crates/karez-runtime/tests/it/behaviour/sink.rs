@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 use karez_core::sink::{CommitPermit, SinkGuarantee, SinkRunContext, WriterContext};
-use karez_core::{CommitOutcome, Committable, Committer, Epoch, Error, Result, Sink, SinkWriter};
+use karez_core::{BadRecord, CommitOutcome, Committable, Committer, Epoch, Error, Result, Sink, SinkWriter};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -26,6 +26,10 @@ pub struct Store {
     applied: Mutex<BTreeSet<(u64, usize)>>,
     /// Commits that are applied, but whose answer is lost.
     pub lost_answers: AtomicUsize,
+    /// Values that the writer refuses.
+    pub refused_by_writer: Mutex<Vec<i64>>,
+    /// Values that the committer refuses.
+    pub refused_by_committer: Mutex<Vec<i64>>,
 }
 
 impl Store {
@@ -45,6 +49,8 @@ impl Store {
             rows: watch::Sender::new(Vec::new()),
             applied: Mutex::default(),
             lost_answers: AtomicUsize::new(0),
+            refused_by_writer: Mutex::default(),
+            refused_by_committer: Mutex::default(),
         })
     }
 
@@ -93,7 +99,13 @@ impl Sink for CollectingSink {
         Ok(())
     }
     async fn writer(&self, context: WriterContext, _: Vec<Value>) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(Writer { store: Arc::clone(&self.0), subtask: context.subtask, open: self.0.open.subscribe(), pending: Vec::new() }))
+        Ok(Box::new(Writer {
+            store: Arc::clone(&self.0),
+            subtask: context.subtask,
+            open: self.0.open.subscribe(),
+            pending: Vec::new(),
+            rejects: Vec::new(),
+        }))
     }
     async fn committer(&self, _: &SinkRunContext) -> Result<Option<Box<dyn Committer>>> {
         Ok(self.0.transactional.then(|| Box::new(StoreCommitter(Arc::clone(&self.0))) as Box<dyn Committer>))
@@ -105,6 +117,12 @@ struct Writer {
     subtask: usize,
     open: watch::Receiver<bool>,
     pending: Vec<Written>,
+    rejects: Vec<BadRecord>,
+}
+
+fn refused(row: &[String], values: &Mutex<Vec<i64>>) -> Option<BadRecord> {
+    let value = row[1].parse::<i64>().ok()?;
+    values.lock().unwrap().contains(&value).then(|| BadRecord { reason: format!("{value} is refused"), ..BadRecord::default() })
 }
 
 #[async_trait]
@@ -122,7 +140,10 @@ impl SinkWriter for Writer {
                 )
             };
             let row = batch.columns().iter().map(text).collect::<Result<Vec<_>, _>>()?;
-            self.pending.push((self.subtask, row));
+            match refused(&row, &self.store.refused_by_writer) {
+                Some(bad) => self.rejects.push(bad),
+                None => self.pending.push((self.subtask, row)),
+            }
         }
         if !self.store.transactional {
             self.flush().await?;
@@ -134,6 +155,9 @@ impl SinkWriter for Writer {
             self.store.rows.send_modify(|r| r.append(&mut self.pending));
         }
         Ok(())
+    }
+    fn take_rejects(&mut self) -> Vec<BadRecord> {
+        std::mem::take(&mut self.rejects)
     }
     async fn prepare_commit(&mut self, _: Epoch, _: bool) -> Result<Vec<Value>> {
         let pending = std::mem::take(&mut self.pending);
@@ -154,8 +178,10 @@ impl Committer for StoreCommitter {
                 continue;
             }
             let mut rows: Vec<Written> = serde_json::from_value(committable.payload.clone()).unwrap();
+            let bad: Vec<BadRecord> = rows.iter().filter_map(|(_, r)| refused(r, &self.0.refused_by_committer)).collect();
+            rows.retain(|(_, r)| refused(r, &self.0.refused_by_committer).is_none());
             self.0.rows.send_modify(|r| r.append(&mut rows));
-            outcomes.push(CommitOutcome::Committed);
+            outcomes.push(if bad.is_empty() { CommitOutcome::Committed } else { CommitOutcome::CommittedExcept(bad) });
         }
         if self.0.lost_answers.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
             return Err(Error::external("the answer was lost"));

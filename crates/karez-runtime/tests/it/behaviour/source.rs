@@ -1,6 +1,6 @@
 //! A source that gives what the test has pushed, split by split, and nothing before.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
@@ -52,6 +52,8 @@ pub struct Stepped {
     pub positions: watch::Sender<usize>,
     /// Connection errors that `open` gives before it succeeds.
     pub failing_opens: AtomicUsize,
+    /// Whether a subtask has one split at a time.
+    pub one_at_a_time: AtomicBool,
 }
 
 impl Stepped {
@@ -66,6 +68,7 @@ impl Stepped {
             reads: AtomicUsize::new(0),
             positions: watch::Sender::new(0),
             failing_opens: AtomicUsize::new(0),
+            one_at_a_time: AtomicBool::new(false),
         })
     }
 
@@ -132,7 +135,7 @@ impl Source for SteppedSource {
         Replay::Exact
     }
     fn assignment(&self) -> SplitAssignment {
-        SplitAssignment::AllAtOnce
+        if self.0.one_at_a_time.load(SeqCst) { SplitAssignment::OneAtATime } else { SplitAssignment::AllAtOnce }
     }
     async fn check(&self) -> Result<()> {
         Ok(())
