@@ -4,7 +4,6 @@
 //! cargo xtask test [-- NEXTEST ARGUMENTS]   all tests; installs what they need
 //! cargo xtask lint                          formatting, clippy, documentation: warnings are errors
 //! cargo xtask docs                          writes the generated pages of docs/ anew (and `--check` says whether they are current)
-//! cargo xtask fuzz [SECONDS]                each fuzz target for so long, where a nightly toolchain is there
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command line tool speaks.
 
@@ -27,8 +26,7 @@ fn main() -> ExitCode {
         Some("test") => test(&rest()),
         Some("lint") => lint(),
         Some("docs") => docs(&rest()),
-        Some("fuzz") => fuzz(rest().first().and_then(|s| s.parse().ok()).unwrap_or(60)),
-        _ => Err("usage: cargo xtask test [-- ARGUMENTS] | lint | docs [--check] | fuzz [SECONDS]".into()),
+        _ => Err("usage: cargo xtask test [-- ARGUMENTS] | lint | docs [--check]".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,27 +53,6 @@ fn lint() -> Outcome {
 
 fn docs(extra: &[&str]) -> Outcome {
     run(cargo().args(["run", "--quiet", "--workspace", FEATURES[0], FEATURES[1], "--bin", "karez", "--", "docs"]).args(extra))
-}
-
-fn fuzz(seconds: u64) -> Outcome {
-    let has_nightly = Command::new("cargo").args(["+nightly", "--version"]).output().is_ok_and(|o| o.status.success());
-    let has_fuzz = tools().join("bin/cargo-fuzz").exists();
-    if !has_nightly {
-        println!("xtask: no nightly toolchain here: the same properties ran as proptests in the tests");
-        return Ok(());
-    }
-    if !has_fuzz {
-        run(Command::new("cargo").args(["install", "cargo-fuzz", "--locked", "--root"]).arg(tools()))?;
-    }
-    let targets = std::fs::read_dir("fuzz/fuzz_targets").map_err(|e| format!("fuzz/fuzz_targets: {e}"))?;
-    for target in targets.flatten() {
-        let name = target.path().file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        run(Command::new("cargo")
-            .env("PATH", path_with_tools())
-            .env("CARGO_TARGET_DIR", cache().join("fuzz"))
-            .args(["+nightly", "fuzz", "run", &name, &format!("fuzz/seeds/{name}"), "--", &format!("-max_total_time={seconds}")]))?;
-    }
-    Ok(())
 }
 
 /// Installs the test runner once, under the user's cache.
@@ -112,12 +89,6 @@ fn cache() -> PathBuf {
 
 fn tools() -> PathBuf {
     cache().join("tools")
-}
-
-fn path_with_tools() -> std::ffi::OsString {
-    let mut paths = vec![tools().join("bin")];
-    paths.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
-    env::join_paths(paths).unwrap_or_default()
 }
 
 fn run(command: &mut Command) -> Outcome {

@@ -151,7 +151,7 @@ impl Nodes<'_, '_> {
                 self.reader.error(Diagnostic::error(format!("{} has no name", role.a()), head(node)).help("give it a `name`"));
                 return None;
             }
-            self.reader.error(Diagnostic::error("an operator has no type", head(node)).help("add `type: filter`, or another of `karez operators`"));
+            self.reader.error(Diagnostic::error("an operator has no type", head(node)).help("add `type: filter`, or another of `karez connectors`"));
             return None;
         };
         let parallelism = node.get("parallelism").and_then(|e| self.reader.value::<usize>(e));
@@ -173,7 +173,7 @@ impl Nodes<'_, '_> {
     fn operator(&mut self, node: &Node, name: &str, at: &Range<usize>) -> Option<NodeKind> {
         let Some(entry) = node.get("type") else {
             self.reader.error(
-                Diagnostic::error(format!("operator `{name}` has no type"), at.clone()).help("add `type: filter`, or another of `karez operators`"),
+                Diagnostic::error(format!("operator `{name}` has no type"), at.clone()).help("add `type: filter`, or another of `karez connectors`"),
             );
             return None;
         };

@@ -81,3 +81,17 @@ proptest! {
         prop_assert_eq!(table.len(), expected.len());
     }
 }
+
+#[test]
+fn a_table_of_several_columns_is_empty_after_its_keys_were_taken() {
+    let mut table = table(&[DataType::Utf8, DataType::Utf8]);
+    let keys = |rows: &[(&str, &str)]| -> [ArrayRef; 2] {
+        let (a, b): (Vec<_>, Vec<_>) = rows.iter().copied().unzip();
+        [Arc::new(StringArray::from(a)), Arc::new(StringArray::from(b))]
+    };
+    assert_eq!(intern(&mut table, &keys(&[("EWR", "UA"), ("LGA", "UA"), ("JFK", "AA")])), [0, 1, 2]);
+    table.emit_all().unwrap();
+    // The same keys come back with other numbers: what was known of them is gone.
+    assert_eq!(intern(&mut table, &keys(&[("JFK", "AA"), ("EWR", "UA"), ("JFK", "AA")])), [0, 1, 0]);
+    assert_eq!(table.len(), 2);
+}

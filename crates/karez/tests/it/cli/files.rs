@@ -59,8 +59,9 @@ job:
   sources: [ { name: in, connector: file, config: { path: nowhere/in.csv, format: csv }, schema: { a: bigint } } ]
   sinks: [ { name: out, connector: blackhole, inputs: [in] } ]
 ";
-    let err = bench.karez(&["check", bench.file("job.yaml", job)]).with(1).err;
-    assert!(err.contains("in: ") && err.contains("nowhere"), "{err}");
+    // A file that is not there is the job file's mistake: named with its place, before anything is run.
+    let err = bench.karez(&["check", bench.file("job.yaml", job)]).with(2).err;
+    assert!(err.contains("no file matches `nowhere/in.csv`") && err.contains("job.yaml:4:"), "{err}");
 }
 
 #[test]
