@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use karez_core::{Error, Result, RunId};
 use serde::Serialize;
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) outcome: watch::Sender<Option<Arc<JobOutcome>>>,
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) cancel: CancellationToken,
+    /// Paused, also over restarts.
+    pub(crate) paused: AtomicBool,
     pub(crate) metrics: Arc<JobMetrics>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use karez_core::{BarrierKind, CheckpointId, Clock, Committer, Error, Result, Source};
@@ -305,17 +306,18 @@ impl<'a> Coordinator<'a> {
     async fn request(&mut self, request: Request) -> Result<()> {
         match request {
             Request::Pause(reply) => {
-                self.tell_sources(|| Command::Pause);
-                self.shared.status.send_replace(JobStatus::Paused);
+                self.pause();
                 let _ = reply.send(Ok(()));
             }
             Request::Resume(reply) => {
                 self.tell_sources(|| Command::Resume);
+                self.shared.paused.store(false, Ordering::Relaxed);
                 self.shared.status.send_replace(JobStatus::Running);
                 let _ = reply.send(Ok(()));
             }
             Request::Drain(reply) => {
                 self.drain();
+                self.shared.paused.store(false, Ordering::Relaxed);
                 self.shared.status.send_replace(JobStatus::Running);
                 let _ = reply.send(Ok(()));
             }
@@ -326,6 +328,13 @@ impl<'a> Coordinator<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Sources read nothing until they are told to go on; a restart does not change that.
+    pub(super) fn pause(&self) {
+        self.tell_sources(|| Command::Pause);
+        self.shared.paused.store(true, Ordering::Relaxed);
+        self.shared.status.send_replace(JobStatus::Paused);
     }
 
     fn drain(&mut self) {

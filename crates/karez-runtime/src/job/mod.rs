@@ -8,6 +8,7 @@ mod splits;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use karez_core::sink::SinkRunContext;
 use karez_core::{CheckpointId, Clock, Error, Generation, KeyGroupRange, Result, RunId, SystemClock};
@@ -103,6 +104,7 @@ pub async fn start(graph: JobGraph, options: JobOptions) -> Result<JobHandle> {
         outcome: watch::Sender::new(None),
         requests,
         cancel: CancellationToken::new(),
+        paused: AtomicBool::new(false),
         metrics,
     });
     let handle = JobHandle(Arc::clone(&shared));
@@ -215,7 +217,9 @@ async fn attempt(
         node: String::new(),
         scheduled_ms: run.map_or_else(|| options.clock.now_ms(), |r| r.scheduled_ms),
     };
-    let Recovered { restored, committers, letters } = recover::recover(graph, options, run.map(|r| &r.recovery), &context).await?;
+    let recovered = unless_cancelled(shared, recover::recover(graph, options, run.map(|r| &r.recovery), &context)).await;
+    let Some(recovered) = recovered else { return Ok(AttemptEnd::Cancelled) };
+    let Recovered { restored, committers, letters } = recovered?;
     if let Some(restored) = &restored {
         for sentence in check_compatible(restored.manifest(), &shape, options.allow_non_restored_state)? {
             tracing::warn!(job_id = %shared.id, "{sentence}");
@@ -226,7 +230,9 @@ async fn attempt(
     for (index, vertex) in graph.vertices.iter().enumerate() {
         if let Some(source) = &vertex.source {
             let part = restored.as_ref().and_then(|c| c.manifest().sources.get(&source.name));
-            splits.push(Splits::open(source, index, vertex.parallelism, part).await?);
+            let opened = unless_cancelled(shared, Splits::open(source, index, vertex.parallelism, part)).await;
+            let Some(opened) = opened else { return Ok(AttemptEnd::Cancelled) };
+            splits.push(opened?);
         }
     }
     let (events, inbox) = mpsc::unbounded_channel();
@@ -240,20 +246,18 @@ async fn attempt(
         shape,
     });
     let mut restore = Restored::new(graph, run, restored, &budget)?;
-    let tasks = build(
-        &build::Shared {
-            graph,
-            metrics: &shared.metrics,
-            clock: Arc::clone(&options.clock),
-            budget: Arc::clone(&budget),
-            run: context,
-            last_checkpoint: CheckpointId(first.0.saturating_sub(1)),
-            allow_non_restored_state: options.allow_non_restored_state,
-            events,
-        },
-        &mut restore,
-    )
-    .await?;
+    let common = build::Shared {
+        graph,
+        metrics: &shared.metrics,
+        clock: Arc::clone(&options.clock),
+        budget: Arc::clone(&budget),
+        run: context,
+        last_checkpoint: CheckpointId(first.0.saturating_sub(1)),
+        allow_non_restored_state: options.allow_non_restored_state,
+        events,
+    };
+    let Some(tasks) = unless_cancelled(shared, build(&common, &mut restore)).await else { return Ok(AttemptEnd::Cancelled) };
+    let tasks = tasks?;
     let mut coordinator = Coordinator::new(graph, shared, requests, splits, inbox, durable, Arc::clone(&options.clock));
     for (task, commands) in tasks {
         let id = task.id;
@@ -272,9 +276,22 @@ async fn attempt(
         }
         coordinator.tasks.spawn_on(task.run(), &options.tasks);
     }
-    shared.status.send_replace(JobStatus::Running);
+    if shared.paused.load(Ordering::Relaxed) {
+        coordinator.pause();
+    } else {
+        shared.status.send_replace(JobStatus::Running);
+    }
     coordinator.recovered_letters(letters)?;
     coordinator.run().await
+}
+
+/// What comes of it, or `None` once the job is cancelled: an outside system that does not answer at the start must not hold a cancel up.
+async fn unless_cancelled<T>(shared: &Shared, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = shared.cancel.cancelled() => None,
+        done = work => Some(done),
+    }
 }
 
 /// What of the job a manifest holds.

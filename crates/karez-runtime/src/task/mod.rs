@@ -191,7 +191,7 @@ impl Task {
     }
 
     async fn next(&mut self, flow: &Flow) -> Next {
-        let reads = !flow.paused && !flow.stopped && !flow.ended;
+        let reads = !flow.paused && !flow.stopped;
         let wake = self.wake_at(flow);
         let timer = async {
             match wake {
@@ -202,8 +202,10 @@ impl Task {
         let head = &mut self.head;
         let input = async {
             match head {
-                _ if !reads => std::future::pending().await,
-                Head::Source(source) => Next::Source(source.source.next().await),
+                _ if flow.ended => std::future::pending().await,
+                Head::Source(source) if reads => Next::Source(source.source.next().await),
+                Head::Source(_) => std::future::pending().await,
+                // Also behind the barrier of a stop: if that checkpoint fails, or its commit has letters, another such barrier comes.
                 Head::Inputs(inputs) => Next::Input(inputs.next().await),
             }
         };

@@ -78,6 +78,8 @@ struct Committing {
     waiting: BTreeSet<String>,
     retry_at_ms: Option<i64>,
     pause_ms: i64,
+    /// Whether rows were refused that become letters of the next epoch.
+    letters: bool,
 }
 
 impl Protocol {
@@ -233,7 +235,8 @@ impl Protocol {
         if !round.is_empty() {
             decisions.push(Decision::Commit { permit: round.permit(), committables: round.pending().clone() });
         }
-        self.phase = Phase::Committing(Committing { attempt, completed_ms: now_ms, round, waiting, retry_at_ms: None, pause_ms: RETRY_MS.0 });
+        self.phase =
+            Phase::Committing(Committing { attempt, completed_ms: now_ms, round, waiting, retry_at_ms: None, pause_ms: RETRY_MS.0, letters: false });
         decisions.extend(self.end_round_if_answered(now_ms));
         decisions
     }
@@ -258,6 +261,7 @@ impl Protocol {
             Ok(settled) => settled,
             Err(error) => return self.fail(error),
         };
+        c.letters |= !settled.letters.is_empty();
         let letters = settled.letters.into_iter();
         let mut decisions: Vec<_> = letters.map(|(epoch, rows)| Decision::DeadLetters { sink: sink.to_owned(), epoch, rows }).collect();
         if !settled.delayed.is_empty() {
@@ -411,6 +415,8 @@ impl Protocol {
                 return self.fail(Error::external(message));
             }
         }
+        // The letters of a last commit need an epoch: the job stops behind the next barrier.
+        let once_more = attempt.kind.stops() && !attempt.last && c.letters;
         let uncommitted = c.round.len();
         self.unacknowledged = c.round.pending().clone();
         self.last_end_ms = now_ms;
@@ -418,12 +424,15 @@ impl Protocol {
         let completed = Decision::Completed {
             id: attempt.id,
             kind: attempt.kind,
-            request: attempt.request,
+            request: attempt.request.filter(|_| !once_more),
             duration_ms: now_ms - attempt.started_ms,
             uncommitted,
         };
         let mut decisions = vec![completed, Decision::DeleteOld(Keep { newest: self.settings.retained, unacknowledged })];
-        if ends {
+        if once_more {
+            self.phase = Phase::Idle;
+            decisions.extend(self.start(attempt.kind, attempt.request, now_ms));
+        } else if ends {
             self.phase = Phase::Done;
             decisions.push(Decision::Ended(if attempt.last { End::Finished } else { End::Stopped }));
             decisions.extend(self.refuse_requests("the job is over"));

@@ -1,7 +1,7 @@
 //! A sink that collects, behind a gate the test opens and shuts; transactional on demand.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::Array;
@@ -26,6 +26,8 @@ pub struct Store {
     applied: Mutex<BTreeSet<(u64, usize)>>,
     /// Commits that are applied, but whose answer is lost.
     pub lost_answers: AtomicUsize,
+    /// Whether opening a writer waits for ever.
+    pub never_opens: AtomicBool,
     /// Values that the writer refuses.
     pub refused_by_writer: Mutex<Vec<i64>>,
     /// Values that the committer refuses.
@@ -49,6 +51,7 @@ impl Store {
             rows: watch::Sender::new(Vec::new()),
             applied: Mutex::default(),
             lost_answers: AtomicUsize::new(0),
+            never_opens: AtomicBool::new(false),
             refused_by_writer: Mutex::default(),
             refused_by_committer: Mutex::default(),
         })
@@ -99,6 +102,9 @@ impl Sink for CollectingSink {
         Ok(())
     }
     async fn writer(&self, context: WriterContext, _: Vec<Value>) -> Result<Box<dyn SinkWriter>> {
+        if self.0.never_opens.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
         Ok(Box::new(Writer {
             store: Arc::clone(&self.0),
             subtask: context.subtask,

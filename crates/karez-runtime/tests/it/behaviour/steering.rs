@@ -1,14 +1,15 @@
 //! Pause, resume, stop, savepoint, drain, cancel.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
 use karez_core::config::Span;
 use karez_graph::settings::RestartStrategy;
-use karez_graph::{EventTime, Order, StreamGraphBuilder};
+use karez_graph::{EventTime, Order, RequestedExchange, StreamGraphBuilder};
 use karez_runtime::JobStatus;
 
-use super::bench::{Bench, completes, ended, graph, quiet, settings, until, within};
-use super::operators::{Faults, alarm, hold, recorder};
+use super::bench::{Bench, completes, ended, graph, quiet, restarting, settings, until, within};
+use super::operators::{Faults, alarm, hold, recorder, unwritable};
 use super::sink::{Store, sink};
 use super::source::{Stepped, source};
 
@@ -202,4 +203,110 @@ async fn a_stop_is_answered_while_the_job_waits_for_its_restart_and_the_next_run
     assert_eq!(ended(&handle).await.status, JobStatus::Stopped);
     completes(&bench.start(&job(RestartStrategy::None {})).await).await;
     assert_eq!(store.numbers(1), [1]);
+}
+
+#[tokio::test]
+async fn a_stop_whose_checkpoint_fails_is_tried_again_through_all_tasks() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::transactional());
+    let job = graph(settings())
+        .add_source("in", source(&stepped))
+        .add_operator("fragile", unwritable(1))
+        .add_sink("out", sink(&store))
+        .connect("in", "fragile")
+        .exchange(RequestedExchange::Global)
+        .connect("fragile", "out")
+        .exchange(RequestedExchange::Global);
+    let handle = bench.start(&job).await;
+    stepped.push(&[(0, 1, 0)]);
+    until("the row is read", || stepped.reads() == 1).await;
+    let stop = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.stop().await }
+    });
+    until("the first try has failed", || handle.report().checkpoints.failed == 1).await;
+    bench.clock.set(1_060_000);
+    within("a stop", stop).await.unwrap().unwrap();
+    assert_eq!(ended(&handle).await.status, JobStatus::Stopped);
+    assert_eq!(store.numbers(1), [1]);
+}
+
+#[tokio::test]
+async fn rows_that_the_commit_of_a_stop_refuses_are_letters_before_the_job_has_stopped() {
+    let (bench, stepped, store, letters) = (Bench::new(), Stepped::stream(), Store::transactional(), Store::transactional());
+    *store.refused_by_committer.lock().unwrap() = vec![2];
+    let job = graph(settings())
+        .add_source("in", source(&stepped))
+        .add_sink("out", sink(&store))
+        .on_error(karez_graph::OnError::DeadLetter)
+        .add_sink("letters", sink(&letters))
+        .connect("in", "out")
+        .connect_port("out", "errors", "letters");
+    let handle = bench.start(&job).await;
+    stepped.push(&[(0, 1, 0), (0, 2, 0)]);
+    until("the rows are read", || stepped.reads() == 1).await;
+    within("a stop", handle.stop()).await.unwrap();
+    assert_eq!(ended(&handle).await.status, JobStatus::Stopped);
+    assert_eq!(store.numbers(1), [1]);
+    assert_eq!(letters.rows().len(), 1);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_times_out_behind_a_blocked_sink_fails_and_the_next_loses_nothing() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::transactional());
+    let job =
+        graph(settings()).add_source("in", source(&stepped)).add_sink("out", sink(&store)).connect("in", "out").exchange(RequestedExchange::Global);
+    store.shut();
+    let handle = bench.start(&job).await;
+    stepped.push(&[(0, 1, 0)]);
+    until("the sink is blocked", || store.writes.load(SeqCst) == 1).await;
+    let late = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.savepoint(None).await }
+    });
+    until("the barrier is on its way", || *stepped.positions.borrow() == 1).await;
+    bench.clock.set(1_000_000 + 600_001);
+    let error = within("the timeout", late).await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("checkpoint.timeout") && error.contains("out"), "{error}");
+    stepped.push(&[(0, 2, 0)]);
+    bench.clock.set(1_000_000 + 700_000);
+    store.open();
+    until("the row is read", || stepped.reads() == 2).await;
+    within("a savepoint", handle.savepoint(None)).await.unwrap();
+    store.has(2).await;
+    handle.cancel();
+    ended(&handle).await;
+    assert_eq!(store.numbers(1), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_paused_job_is_still_paused_behind_a_restart() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::transactional());
+    let mut settings = settings();
+    settings.restart = restarting(1);
+    let job = graph(settings).add_source("in", source(&stepped)).add_sink("out", sink(&store)).connect("in", "out");
+    let handle = bench.start(&job).await;
+    stepped.push(&[(0, 1, 0)]);
+    until("the row is read", || stepped.reads() == 1).await;
+    within("pause", handle.pause()).await.unwrap();
+    store.lost_answers.store(1, SeqCst);
+    within("a savepoint that fails the job", handle.savepoint(None)).await.unwrap_err();
+    until("it runs again", || handle.report().restarts == 1 && handle.status() == JobStatus::Paused).await;
+    stepped.push(&[(0, 2, 0)]);
+    within("a savepoint", handle.savepoint(None)).await.unwrap();
+    assert_eq!(stepped.reads(), 1);
+    within("resume", handle.resume()).await.unwrap();
+    until("the row is read", || stepped.reads() == 2).await;
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+    assert_eq!(store.numbers(1), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_cancel_is_answered_while_a_sink_does_not_open() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::new());
+    store.never_opens.store(true, SeqCst);
+    let handle = bench.start(&line(&stepped, &store)).await;
+    quiet().await;
+    handle.cancel();
+    assert_eq!(ended(&handle).await.status, JobStatus::Cancelled);
 }
