@@ -1,5 +1,5 @@
 //! The `karez` binary.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // A command line tool speaks.
+#![allow(clippy::print_stderr)] // A command line tool speaks.
 
 mod cli;
 

@@ -8,7 +8,7 @@ use karez_graph::settings::JobType;
 use karez_graph::{Implementation, JobGraph, NodeKind, StreamGraph};
 
 use super::load::load_and_plan;
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, output};
 
 pub(crate) fn check(path: &Path) -> Outcome {
     let (file, graph) = load_and_plan(path)?;
@@ -17,7 +17,7 @@ pub(crate) fn check(path: &Path) -> Outcome {
     let failures = runtime.block_on(unreachable(&graph));
     runtime.shutdown_background();
     if failures.is_empty() {
-        println!("{}: the job can run", path.display());
+        output::line(format_args!("{}: the job can run", path.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::failed(failures.iter().map(|f| format!("error: {f}")).collect::<Vec<_>>().join("\n")))
@@ -38,9 +38,9 @@ fn print_schemas(graph: &StreamGraph) -> Result<(), Failure> {
                 (columns(source.as_ref()), "inferred")
             }
         };
-        println!("source `{}`, schema as {how}:", node.name);
+        output::line(format_args!("source `{}`, schema as {how}:", node.name))?;
         for (name, kind) in columns {
-            println!("  {name}: {kind}");
+            output::line(format_args!("  {name}: {kind}"))?;
         }
     }
     Ok(())

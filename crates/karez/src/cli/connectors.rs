@@ -8,7 +8,7 @@ use karez_core::Registry;
 use karez_core::error::did_you_mean;
 
 use super::reference::{OptionTable, option_tables};
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, output};
 
 #[derive(Args)]
 pub(crate) struct ConnectorsArgs {
@@ -19,7 +19,7 @@ pub(crate) struct ConnectorsArgs {
 pub(crate) fn connectors(args: &ConnectorsArgs) -> Outcome {
     let registry = karez::registry();
     match &args.name {
-        None => list(&registry),
+        None => list(&registry)?,
         Some(name) => show(&registry, name)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -30,7 +30,7 @@ pub(crate) fn summary(description: &str) -> &str {
     description.lines().next().unwrap_or_default()
 }
 
-fn list(registry: &Registry) {
+fn list(registry: &Registry) -> Result<(), Failure> {
     let mut connectors = table(["connector", "source", "sink", ""]);
     for c in registry.connectors() {
         let yes = |is: bool| if is { "yes" } else { "" };
@@ -40,7 +40,7 @@ fn list(registry: &Registry) {
     for o in registry.operators() {
         operators.add_row([o.name(), summary(o.description())]);
     }
-    println!("{connectors}\n\n{operators}\n\nOptions: karez connectors NAME");
+    output::line(format_args!("{connectors}\n\n{operators}\n\nOptions: karez connectors NAME"))
 }
 
 fn show(registry: &Registry, name: &str) -> Result<(), Failure> {
@@ -55,30 +55,30 @@ fn show(registry: &Registry, name: &str) -> Result<(), Failure> {
         return Err(Failure::usage(format!("error: there is no connector or operator `{name}`; {hint}")));
     }
     if let Some(connector) = connector {
-        println!("connector {name}\n\n{}", connector.description());
+        output::line(format_args!("connector {name}\n\n{}", connector.description()))?;
         for (role, schema) in [("source", connector.source_options()), ("sink", connector.sink_options())] {
             if let Some(schema) = schema {
-                options(&format!("Options of the {role}"), schema.as_value());
+                options(&format!("Options of the {role}"), schema.as_value())?;
             }
         }
     }
     if let Some(operator) = operator {
-        println!("operator {name}\n\n{}", operator.description());
-        options("Options", operator.options().as_value());
+        output::line(format_args!("operator {name}\n\n{}", operator.description()))?;
+        options("Options", operator.options().as_value())?;
     }
     Ok(())
 }
 
-fn options(title: &str, schema: &serde_json::Value) {
+fn options(title: &str, schema: &serde_json::Value) -> Result<(), Failure> {
     let tables = option_tables(schema);
     if tables.iter().all(|t| t.rows.is_empty()) {
-        println!("\n{title}: none");
+        output::line(format_args!("\n{title}: none"))?;
     }
     for OptionTable { title: form, description, rows } in tables {
         match form {
-            Some(form) => println!("\n{title}, {form}: {description}"),
+            Some(form) => output::line(format_args!("\n{title}, {form}: {description}"))?,
             None if rows.is_empty() => {}
-            None => println!("\n{title}:"),
+            None => output::line(format_args!("\n{title}:"))?,
         }
         if rows.is_empty() {
             continue;
@@ -87,18 +87,25 @@ fn options(title: &str, schema: &serde_json::Value) {
         for row in rows {
             let default = if row.required { "required".into() } else { row.default.unwrap_or_default() };
             let mut text = row.description;
-            for (word, meaning) in row.choices.iter().filter(|(_, m)| !m.is_empty()) {
+            for (word, meaning) in row.choices.iter().filter(|(_, m)| !m.is_empty() && row.choices.len() > 1) {
                 text.push_str(&format!("\n{word}: {meaning}"));
             }
             shown.add_row([row.name, row.kind.replace('`', ""), default, text]);
         }
-        println!("{shown}");
+        output::line(shown)?;
     }
+    Ok(())
 }
 
-/// A table as wide as the terminal, or as wide as need be where there is none.
+/// The width of tables where there is no terminal, in columns.
+const WIDTH: u16 = 120;
+
+/// A table as wide as the terminal.
 pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    if !table.is_tty() {
+        table.set_width(WIDTH);
+    }
     table
 }

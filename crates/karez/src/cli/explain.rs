@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::load::load_and_plan;
-use super::{Failure, Outcome};
+use super::{Outcome, output};
 
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
@@ -31,9 +31,9 @@ pub(crate) fn explain(args: &ExplainArgs) -> Outcome {
     let (file, graph) = load_and_plan(&args.file)?;
     let explanation = karez_graph::explain(&file.graph, &graph, &karez::registry());
     match args.format {
-        Format::Text => print!("{explanation}"),
-        Format::Mermaid => print!("{}", explanation.mermaid()),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&explanation).map_err(|e| Failure::failed(e.to_string()))?),
+        Format::Text => output::line(explanation.to_string().trim_end())?,
+        Format::Mermaid => output::line(explanation.mermaid().trim_end())?,
+        Format::Json => output::json(&explanation)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ mod docs;
 mod explain;
 mod load;
 mod log;
+mod output;
 mod preview;
 mod progress;
 mod reference;

@@ -58,7 +58,6 @@ pub(crate) async fn show(handle: JobHandle, line: bool) {
         let per_second = rate.add(rows);
         if line {
             LINE.get_or_init(new_line).set_message(text(&report, per_second));
-            LINE.get_or_init(new_line).tick();
         } else {
             tracing::info!(
                 job_id = handle.id(),
@@ -84,7 +83,7 @@ pub(crate) fn clear() {
 
 fn new_line() -> ProgressBar {
     let line = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
         line.set_style(style);
     }
     line
@@ -102,19 +101,19 @@ fn watermark(report: &JobReport) -> Watermark {
     Watermark(sinks.map(|n| n.metrics.watermark_ms).min().unwrap_or(i64::MIN))
 }
 
+/// Fits a terminal of eighty columns for as long as nothing fails.
 fn text(report: &JobReport, per_second: u64) -> String {
-    let (read, written) = rows(report);
+    let (read, _) = rows(report);
     let mut text = format!(
-        "{}  {} rows read ({}/s), {} written, watermark {}, checkpoints {}",
+        "{} {} rows ({}/s), watermark {}, checkpoints {}",
         report.status,
         HumanCount(read),
         HumanCount(per_second),
-        HumanCount(written),
-        watermark(report),
+        to_the_second(&watermark(report).to_string()),
         report.checkpoints.completed,
     );
     if report.checkpoints.completed > 0 {
-        text.push_str(&format!(" (last {})", duration(report.checkpoints.last_duration_ms)));
+        text.push_str(&format!(" ({})", duration(report.checkpoints.last_duration_ms)));
     }
     if report.checkpoints.failed > 0 {
         text.push_str(&format!(", {} failed", report.checkpoints.failed));
@@ -123,6 +122,11 @@ fn text(report: &JobReport, per_second: u64) -> String {
         text.push_str(&format!(", restarts {}", report.restarts));
     }
     text
+}
+
+/// `2013-01-01T05:00:00.000Z` without its milliseconds; other words as they are.
+fn to_the_second(time: &str) -> &str {
+    time.split_once('.').map_or(time, |(seconds, _)| seconds)
 }
 
 /// Rows per second over the last few pictures.

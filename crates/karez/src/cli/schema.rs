@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{Failure, Outcome};
+use super::{Outcome, output};
 
 #[derive(Args)]
 pub(crate) struct SchemaArgs {
@@ -23,6 +23,6 @@ pub(crate) fn schema(args: &SchemaArgs) -> Outcome {
     let schema = match args.what {
         What::Job => karez_job::job_schema(&karez::registry()),
     };
-    println!("{}", serde_json::to_string_pretty(&schema).map_err(|e| Failure::failed(e.to_string()))?);
+    output::json(&schema)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -122,6 +122,16 @@ impl Running {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Bytes it has printed that nobody has read.
+    pub fn unread_output(&self) -> u64 {
+        rustix::io::ioctl_fionread(self.child.stdout.as_ref().unwrap()).unwrap()
+    }
+
+    /// Waits for its end without reading what it prints.
+    pub fn exit_code(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> Done {

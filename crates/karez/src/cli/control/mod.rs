@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use self::protocol::Request;
 pub(crate) use self::server::Server;
-use super::{Failure, Outcome, StateDir};
+use super::{Failure, Outcome, StateDir, output};
 
 #[derive(Args)]
 pub(crate) struct JobArgs {
@@ -51,27 +51,28 @@ pub(crate) fn stop(args: &StopArgs) -> Outcome {
         Some(folder) => Request::Stop { savepoint: true, folder: absolute(folder.as_deref())? },
     };
     let answer = ask(&args.job, &request)?;
-    println!("{}", answer.get("status").and_then(Value::as_str).unwrap_or("STOPPED"));
-    print_savepoint(&answer);
+    print_word(&answer, "status")?;
+    print_word(&answer, "savepoint")?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn pause(args: &JobArgs) -> Outcome {
-    print_status(&ask(args, &Request::Pause)?)
+    print_word(&ask(args, &Request::Pause)?, "status")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn resume(args: &JobArgs) -> Outcome {
-    print_status(&ask(args, &Request::Resume)?)
+    print_word(&ask(args, &Request::Resume)?, "status")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn savepoint(args: &SavepointArgs) -> Outcome {
-    print_savepoint(&ask(&args.job, &Request::Savepoint { folder: absolute(args.to.as_deref())? })?);
+    print_word(&ask(&args.job, &Request::Savepoint { folder: absolute(args.to.as_deref())? })?, "savepoint")?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn status(args: &JobArgs) -> Outcome {
-    let answer = ask(args, &Request::Status)?;
-    println!("{}", serde_json::to_string_pretty(&answer).map_err(|e| Failure::failed(e.to_string()))?);
+    output::json(&ask(args, &Request::Status)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,15 +80,9 @@ fn ask(args: &JobArgs, request: &Request) -> Result<Value, Failure> {
     client::ask(&args.state.path()?, &args.job, request)
 }
 
-fn print_status(answer: &Value) -> Outcome {
-    println!("{}", answer.get("status").and_then(Value::as_str).unwrap_or_default());
-    Ok(ExitCode::SUCCESS)
-}
-
-fn print_savepoint(answer: &Value) {
-    if let Some(path) = answer.get("savepoint").and_then(Value::as_str) {
-        println!("{path}");
-    }
+/// Prints a word of the answer, where it has it.
+fn print_word(answer: &Value, key: &str) -> Result<(), Failure> {
+    answer.get(key).and_then(Value::as_str).map_or(Ok(()), output::line)
 }
 
 /// The running job has another working directory. URLs stay as they are.

@@ -10,20 +10,29 @@ use arrow::util::pretty::pretty_format_batches_with_options;
 use karez_core::Result;
 use karez_core::schema::readable_batch;
 
+use super::super::{Failure, output};
 use super::collect::{Collection, Kept};
 
-pub(super) fn print(collection: &Collection) -> Result<()> {
+pub(super) fn print(collection: &Collection) -> Result<(), Failure> {
     let rows = collection.rows();
     let count: usize = rows.iter().map(|k| k.batch.num_rows()).sum();
     let partial: usize = rows.iter().filter(|k| k.partial).map(|k| k.batch.num_rows()).sum();
     let what = if collection.is_of_letters() { "dead letters" } else { "rows" };
-    println!("{} ({}): {count} {what}{}", collection.node(), collection.connector(), if collection.is_full() { ", the limit" } else { "" });
+    output::line(format_args!(
+        "{} ({}): {count} {what}{}",
+        collection.node(),
+        collection.connector(),
+        if collection.is_full() { ", the limit" } else { "" }
+    ))?;
     if count > 0 {
         let batches = rows.iter().map(|k| shown(k, partial > 0)).collect::<Result<Vec<_>>>()?;
-        println!("{}", pretty_format_batches_with_options(&batches, &FormatOptions::default().with_null("NULL"))?);
+        output::line(format_args!(
+            "{}",
+            pretty_format_batches_with_options(&batches, &FormatOptions::default().with_null("NULL")).map_err(karez_core::Error::from)?
+        ))?;
     }
     if partial > 0 {
-        println!("{partial} of them partial: the preview ended the input, and more of it would have changed them");
+        output::line(format_args!("{partial} of them partial: the preview ended the input, and more of it would have changed them"))?;
     }
     Ok(())
 }

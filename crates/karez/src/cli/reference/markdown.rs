@@ -37,13 +37,8 @@ fn table(table: &OptionTable, level: usize) -> String {
     for row in &table.rows {
         let default = match (&row.default, row.required) {
             (_, true) => "**required**".into(),
-            (Some(d), false) => {
-                if d.contains('`') {
-                    cell(d)
-                } else {
-                    format!("`{}`", cell(d))
-                }
-            }
+            (Some(d), false) if is_value(d) => format!("`{}`", cell(d)),
+            (Some(d), false) => cell(d),
             (None, false) => String::new(),
         };
         let mut text = cell(&row.description);
@@ -53,6 +48,11 @@ fn table(table: &OptionTable, level: usize) -> String {
         let _ = writeln!(out, "| `{}` | {} | {default} | {text} |", cell(&row.name), cell(&row.kind));
     }
     out
+}
+
+/// Whether a default is a value, not words about it.
+fn is_value(default: &str) -> bool {
+    !default.contains('`') && (default.starts_with(['{', '[']) || !default.contains(' '))
 }
 
 /// Text inside a table cell.

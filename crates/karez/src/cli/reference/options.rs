@@ -162,9 +162,9 @@ fn split_default(description: &str) -> (String, Option<String>) {
 
 fn scalar(value: &Value) -> Option<String> {
     match value {
-        Value::String(s) => Some(s.clone()),
+        Value::String(s) if !s.is_empty() => Some(s.clone()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::String(_) | Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

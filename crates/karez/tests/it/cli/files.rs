@@ -72,3 +72,12 @@ fn explain_speaks_text_json_and_mermaid() {
     assert!(bench.karez(&["explain", job, "--format", "json"]).with(0).out.starts_with('{'));
     assert!(bench.karez(&["explain", job, "--format", "mermaid"]).with(0).out.starts_with("flowchart"));
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let bench = Bench::new();
+    let mut child = bench.command(&["connectors"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
