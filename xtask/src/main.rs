@@ -47,7 +47,7 @@ fn test(extra: &[&str]) -> Outcome {
 fn lint() -> Outcome {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", FEATURES[0], FEATURES[1], "--", "-D", "warnings"]))?;
-    run(cargo().args(["doc", "--workspace", FEATURES[0], FEATURES[1], "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    run(cargo().args(["doc", "--workspace", FEATURES[0], FEATURES[1], "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     docs(&["--check"])
 }
 

@@ -33,7 +33,9 @@ impl<'de> Deserialize<'de> for Named {
                 let mut entries = Vec::new();
                 while let Some(item) = list.next_element::<BTreeMap<String, String>>()? {
                     if item.len() != 1 {
-                        return Err(A::Error::custom("an item of the list is a map of one name and its SQL expression, such as `- total: \"sum(amount)\"`"));
+                        return Err(A::Error::custom(
+                            "an item of the list is a map of one name and its SQL expression, such as `- total: \"sum(amount)\"`",
+                        ));
                     }
                     entries.extend(item);
                 }

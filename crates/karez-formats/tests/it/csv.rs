@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
 use arrow::util::pretty::pretty_format_batches;
 use karez_formats::RecordError;
@@ -152,7 +152,10 @@ fn field() -> impl Strategy<Value = String> {
         .prop_map(|c| c.into_iter().collect())
 }
 
-fn read_in_blocks(text: &[u8], cuts: &[usize], max_rows: usize, options: &CsvOptions) -> (Vec<Vec<Option<String>>>, Vec<(usize, String)>) {
+/// Rows of nullable text, and the offsets and reasons of bad records.
+type ReadBack = (Vec<Vec<Option<String>>>, Vec<(usize, String)>);
+
+fn read_in_blocks(text: &[u8], cuts: &[usize], max_rows: usize, options: &CsvOptions) -> ReadBack {
     let mut decoder = CsvDecoder::try_new(schema(&[("a", TEXT), ("b", TEXT)]), &[0, 1], 2, options).unwrap();
     let (mut rows, mut bad, mut start, mut cuts) = (Vec::new(), Vec::new(), 0, cuts.iter().map(|c| c % (text.len() + 1)).collect::<Vec<_>>());
     cuts.sort_unstable();

@@ -10,7 +10,7 @@
 //!
 //! A row that changes a session whose result has been given takes the result back (`-D`); the new one follows with the next watermark.
 //!
-//! State: keyed table `sessions` ([`session_value`](super::session_value)); broadcast `watermark`.
+//! State: keyed table `sessions` (`session_value`); broadcast `watermark`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

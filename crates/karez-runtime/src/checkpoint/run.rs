@@ -104,9 +104,11 @@ impl RunDirectory {
         let job = state_dir.join(job_id);
         local::create_folders(&job)?;
         let lock = take_lock(&job, job_id, now_ms)?;
-        let last = match read_json::<Current>(&job.join("current"))? {
-            Some(current) if *start == Start::Resume => unfinished(&job, &current.run)?,
-            _ => None,
+        // A damaged `current` must not stop `--fresh`, which is the way out of it.
+        let current = if *start == Start::Resume { read_json::<Current>(&job.join("current"))? } else { None };
+        let last = match current {
+            Some(current) => unfinished(&job, &current.run)?,
+            None => None,
         };
         let resumed = last.is_some();
         let file = match last {
@@ -168,7 +170,7 @@ impl RunDirectory {
 
 fn check_job_id(id: &str) -> Result<()> {
     let sound =
-        !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if sound {
         Ok(())
     } else {

@@ -5,7 +5,7 @@
 //!                 (memory | disk)                   (at the barrier)  (background thread)                      │
 //!                       ▲───────────────────────────── Backend::store ◄── RestoredState ◄──────────────────────┘
 //! ```
-//! **Incremental.** A table's [`lineage`] is the list of files that make up its state, oldest first, and the frozen changes that
+//! **Incremental.** A table's `lineage` is the list of files that make up its state, oldest first, and the frozen changes that
 //! are in none of them yet. A checkpoint writes the changes, appends the file, and refers to the others by name. A change leaves the
 //! queue only once its file is durable, so an attempt that failed, or whose manifest was never written, loses nothing. Files are
 //! immutable; now and then a tail of small ones is merged into one (a log-structured tree whose levels are the runs of files).

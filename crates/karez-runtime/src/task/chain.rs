@@ -176,7 +176,7 @@ impl Chain {
     }
 
     /// Steps operators until nothing can move: all work is done, or gates are full, or the tail wants to be taken. Answers whether it only paused,
-    /// after [`RUN_SLICE`], so that a cancel is heard in the middle of long work.
+    /// after `RUN_SLICE`, so that a cancel is heard in the middle of long work.
     pub fn run(&mut self) -> Result<bool> {
         let started = Instant::now();
         while let Some(at) = self.movable() {

@@ -43,6 +43,8 @@ pub(super) struct FinishedOutput {
     pub(super) file: Arc<File>,
 }
 
+// There are at most `maxOpenFiles` of these; the room that the smaller kind wastes does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Content {
     Lines { buffer: Vec<u8>, compressor: Compressor, out: Output },
     Parquet(Box<ParquetEncoder<Output>>),
