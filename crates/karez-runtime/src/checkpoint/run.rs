@@ -169,8 +169,7 @@ impl RunDirectory {
 }
 
 fn check_job_id(id: &str) -> Result<()> {
-    let sound =
-        !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let sound = !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if sound {
         Ok(())
     } else {

@@ -226,7 +226,8 @@ async fn dead_letters_of_source_and_operator_reach_the_errors_edge_with_node_rea
 #[tokio::test]
 async fn a_lost_connection_is_tried_again_and_the_split_goes_on_where_it_stood() {
     let (bench, stepped, store) = (Bench::new(), Stepped::of(one_row_batches(3)), Store::new());
-    stepped.failing_opens.store(2, SeqCst);
+    stepped.failing_opens.store(1, SeqCst);
+    stepped.failing_reads.store(1, SeqCst);
     let job = graph(settings()).add_source("in", source(&stepped)).add_sink("out", sink(&store)).connect("in", "out");
     let handle = bench.start(&job).await;
     completes(&handle).await;

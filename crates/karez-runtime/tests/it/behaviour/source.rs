@@ -52,6 +52,8 @@ pub struct Stepped {
     pub positions: watch::Sender<usize>,
     /// Connection errors that `open` gives before it succeeds.
     pub failing_opens: AtomicUsize,
+    /// Reads that give their rows, but whose next one loses the connection.
+    pub failing_reads: AtomicUsize,
     /// Whether a subtask has one split at a time.
     pub one_at_a_time: AtomicBool,
 }
@@ -68,6 +70,7 @@ impl Stepped {
             reads: AtomicUsize::new(0),
             positions: watch::Sender::new(0),
             failing_opens: AtomicUsize::new(0),
+            failing_reads: AtomicUsize::new(0),
             one_at_a_time: AtomicBool::new(false),
         })
     }
@@ -186,6 +189,9 @@ struct Reader {
 impl SplitReader for Reader {
     async fn next(&mut self, _: ReadLimit) -> Result<Read> {
         assert!(!self.with_origin || !self.stepped.scripts.lock().unwrap().is_empty());
+        if self.position > 0 && self.stepped.failing_reads.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(Error::connection("it hung up"));
+        }
         loop {
             self.changed.borrow_and_update();
             {

@@ -310,3 +310,18 @@ async fn a_cancel_is_answered_while_a_sink_does_not_open() {
     handle.cancel();
     assert_eq!(ended(&handle).await.status, JobStatus::Cancelled);
 }
+
+#[tokio::test]
+async fn a_savepoint_that_cannot_be_written_is_an_error_for_who_asked_and_not_for_the_job() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::new(true, &["only"]), Store::new());
+    let handle = bench.start(&line(&stepped, &store)).await;
+    stepped.push(&[(0, 1, 0)]);
+    store.has(1).await;
+    std::fs::write(bench.folder("file"), "in the way").unwrap();
+    within("a savepoint", handle.savepoint(Some(bench.folder("file").join("inside")))).await.unwrap_err();
+    within("a savepoint", handle.savepoint(Some(bench.folder("folder")))).await.unwrap();
+    stepped.push(&[(0, 2, 0)]);
+    stepped.close(0);
+    completes(&handle).await;
+    assert_eq!(store.numbers(1), [1, 2]);
+}
