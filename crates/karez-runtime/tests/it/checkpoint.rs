@@ -97,9 +97,11 @@ fn a_run_is_resumed_until_it_has_finished() {
 #[test]
 fn a_job_id_cannot_leave_the_state_directory() {
     let dir = tempfile::tempdir().unwrap();
-    for id in ["", "..", "a/b", ".hidden", "ü"] {
+    for id in ["", "..", "a/b", "a\0b", ".hidden"] {
         assert!(RunDirectory::open(dir.path(), id, &Start::Resume, None, 0).is_err(), "{id}");
     }
+    // Letters of any script name a folder as well as Latin ones.
+    assert!(RunDirectory::open(dir.path(), "用户-数据", &Start::Resume, None, 0).is_ok());
 }
 
 #[test]

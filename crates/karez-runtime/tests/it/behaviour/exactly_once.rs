@@ -42,6 +42,8 @@ fn counting(settings: JobSettings, stepped: &Arc<Stepped>, faults: &Arc<Faults>,
     graph(settings)
         .add_source("in", source(stepped))
         .parallelism(1)
+        // Slow enough for checkpoints in the middle.
+        .rate_limit(10_000)
         .add_operator("faults", faults.operator())
         .parallelism(1)
         .add_operator("count", counter())
@@ -53,6 +55,7 @@ fn counting(settings: JobSettings, stepped: &Arc<Stepped>, faults: &Arc<Faults>,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transactional_sink_gets_every_row_once_whatever_row_an_attempt_fails_at() {
+    let mut in_the_middle = 0;
     for seed in 0..12_usize {
         let bench = Bench::with_wall_time();
         let (stepped, store) = (Stepped::of(batches(400)), Store::transactional());
@@ -60,9 +63,13 @@ async fn a_transactional_sink_gets_every_row_once_whatever_row_an_attempt_fails_
         let faults = Faults::at(&at, seed % 2 == 1);
         store.lost_answers.store(seed % 3, SeqCst);
         let job = counting(exactly_once(1 + seed % 3, restarting(50)), &stepped, &faults, &store);
-        completes(&bench.start(&job).await).await;
+        let handle = bench.start(&job).await;
+        completes(&handle).await;
         assert_exact(&store, 400);
+        // All but the last.
+        in_the_middle += handle.report().checkpoints.completed - 1;
     }
+    assert!(in_the_middle >= 24, "only {in_the_middle} checkpoints completed between failures: nothing was restored");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
