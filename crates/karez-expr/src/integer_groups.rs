@@ -1,7 +1,7 @@
 //! Group numbers for one key column of 32- or 64-bit integers or times: the most common key, and the fastest table.
 //!
 //! Open addressing with linear probing; a slot holds the key itself beside its group, so that a look-up touches one cache line
-//! (DataFusion's table compares by way of a second array, and keeps the hash). Measured in `tests/it/speed.rs`.
+//! (DataFusion's table compares by way of a second array, and keeps the hash).
 
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, PrimitiveArray, make_array};
 use arrow::buffer::{Buffer, NullBuffer};

@@ -8,7 +8,6 @@ mod group_table;
 mod partials;
 mod projections;
 mod rows;
-mod speed;
 
 use std::sync::Arc;
 

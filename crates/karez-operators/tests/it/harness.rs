@@ -192,11 +192,6 @@ impl Job {
         }
     }
 
-    /// Without hashing: the operator alone is measured.
-    pub fn push_directly(&mut self, batch: RecordBatch) {
-        self.call(0, |operator, out| operator.process(0, batch, out));
-    }
-
     fn spread(&self, input: usize, batch: RecordBatch) -> Vec<RecordBatch> {
         let Distribution::Hash(keys) = self.spec.distribution(input) else {
             return vec![batch];

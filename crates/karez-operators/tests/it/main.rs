@@ -8,4 +8,3 @@ mod row_wise;
 mod running_aggregate;
 mod sessions_and_counts;
 mod sliced_windows;
-mod speed;

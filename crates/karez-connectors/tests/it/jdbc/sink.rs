@@ -262,23 +262,3 @@ async fn a_kill_at_each_step_of_a_commit_is_made_good_by_the_next_start() {
         assert_eq!(base.staged(), 0);
     }
 }
-
-/// Not a test: `cargo test --release -p karez-connectors --test it jdbc_speed -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement"]
-#[allow(clippy::print_stdout)]
-async fn jdbc_speed() {
-    let base = Base::new();
-    let mut process = Process::start(&table_config(&base), two_columns(), 1, 1, &[]).await;
-    let names: Vec<String> = (0..8_192).map(|i| format!("name number {i}")).collect();
-    let batch = rows(&names.iter().enumerate().map(|(i, n)| (i as i64, n.as_str())).collect::<Vec<_>>());
-    let started = std::time::Instant::now();
-    for _ in 0..122 {
-        process.write(0, batch.clone()).await;
-    }
-    let manifest = process.barrier(1).await;
-    let staged = started.elapsed();
-    process.commit(1, &manifest).await;
-    let million = 122.0 * 8_192.0 / 1e6;
-    println!("staged {:.2} M rows/s, committed {:.2} M rows/s", million / staged.as_secs_f64(), million / (started.elapsed() - staged).as_secs_f64());
-}
