@@ -52,7 +52,9 @@ fn lint() -> Outcome {
 }
 
 fn docs(extra: &[&str]) -> Outcome {
-    run(cargo().args(["run", "--quiet", "--workspace", FEATURES[0], FEATURES[1], "--bin", "karez", "--", "docs"]).args(extra))
+    // Built with the workspace's features, as the tests are, so that nothing is built twice.
+    run(cargo().args(["build", "--quiet", "--workspace", FEATURES[0], FEATURES[1], "--bin", "karez"]))?;
+    run(Command::new(target().join("debug").join("karez")).arg("docs").args(extra))
 }
 
 /// Installs the test runner once, under the user's cache.
@@ -74,12 +76,14 @@ fn cargo() -> Command {
     with_target(Command::new("cargo"))
 }
 
-/// One target directory for all checkouts, so that a new clone does not build the dependencies again.
 fn with_target(mut command: Command) -> Command {
-    if env::var_os("CARGO_TARGET_DIR").is_none() {
-        command.env("CARGO_TARGET_DIR", cache().join("target"));
-    }
+    command.env("CARGO_TARGET_DIR", target());
     command
+}
+
+/// One target directory for all checkouts, so that a new clone does not build the dependencies again.
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache().join("target"), PathBuf::from)
 }
 
 fn cache() -> PathBuf {
