@@ -33,7 +33,9 @@ pub struct PlanContext<'a> {
     pub config: &'a Value,
     /// The schemas of its inputs, in order.
     pub inputs: &'a [StreamSchema],
-    /// `type: batch`, or all inputs are bounded: results are final, no changelog is needed.
+    /// Every input ends (so in every batch job): what can wait for the end gives final results there, and needs no changelog.
+    pub bounded: bool,
+    /// `type: batch`: the watermark comes at the end, so no row is late and no window fires before.
     pub batch: bool,
 }
 

@@ -250,8 +250,8 @@ impl<'a> Binder<'a, '_> {
                         return None;
                     }
                 };
-                let batch = bounded || self.topology.graph.settings.job_type == JobType::Batch;
-                match factory.plan(PlanContext { node: &node.name, config, inputs: &inputs, batch }) {
+                let batch = self.topology.graph.settings.job_type == JobType::Batch;
+                match factory.plan(PlanContext { node: &node.name, config, inputs: &inputs, bounded: bounded || batch, batch }) {
                     Ok(spec) => spec,
                     Err(e) => {
                         self.errors.config(&node.name, "", e);

@@ -74,15 +74,15 @@ impl OperatorFactory for Aggregate {
         if options.ttl.is_some_and(|ttl| ttl.as_millis() == 0) {
             return Err(ConfigError::new("ttl", "a key must be remembered for one millisecond at least").into());
         }
-        if context.batch && options.ttl.is_some() {
+        if context.bounded && options.ttl.is_some() {
             return Err(ConfigError::new("ttl", "a result over all rows of bounded input forgets no key")
                 .hint("leave `ttl` out of a batch job")
                 .into());
         }
         keyed::check_types("aggregates", aggregates.partial_schema.fields().iter().map(|f| f.data_type()))?;
-        let results = Results::new(context.node, Arc::clone(&aggregates), WindowColumns::None, !context.batch)?;
+        let results = Results::new(context.node, Arc::clone(&aggregates), WindowColumns::None, !context.bounded)?;
         let outputs = [OutputPort { name: MAIN.into(), schema: results.stream_schema() }];
-        Ok(Arc::new(AggregateSpec { aggregates, results, outputs, ttl_ms: options.ttl.map(Span::as_millis), batch: context.batch }))
+        Ok(Arc::new(AggregateSpec { aggregates, results, outputs, ttl_ms: options.ttl.map(Span::as_millis), batch: context.bounded }))
     }
 }
 

@@ -87,7 +87,7 @@ impl OperatorFactory for Deduplicate {
         if options.ttl.is_some_and(|ttl| ttl.as_millis() == 0) {
             return Err(ConfigError::new("ttl", "a key must be remembered for one millisecond at least").into());
         }
-        let kept = match (options.keep, context.batch) {
+        let kept = match (options.keep, context.bounded) {
             (Keep::First, _) => Kept::First,
             (Keep::Last, false) => Kept::Changes,
             (Keep::Last, true) => Kept::LastAtEnd,

@@ -275,7 +275,7 @@ impl OperatorFactory for Op {
             "count" => {
                 let mut fields: Vec<Field> = keys.iter().map(|&k| input.arrow.field(k).clone()).collect();
                 fields.push(Field::new("n", DataType::Int64, false));
-                if context.batch {
+                if context.bounded {
                     port.schema = StreamSchema::append_only(Arc::new(Schema::new(fields)));
                 } else {
                     fields.push(change_field());

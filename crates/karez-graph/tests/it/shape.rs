@@ -206,6 +206,7 @@ fn a_graph_survives_json_and_a_node_in_code_says_why_it_does_not() {
         node: "f",
         config: &json!({ "where": "true" }),
         inputs: &[karez_core::dead_letter::stream_schema()],
+        bounded: false,
         batch: false,
     });
     let g = graph()

@@ -31,7 +31,7 @@ pub fn plan(operator: &str, config: Value, inputs: &[StreamSchema]) -> Result<Ar
 pub fn plan_as(operator: &str, config: Value, inputs: &[StreamSchema], batch: bool) -> Result<Arc<dyn OperatorSpec>, String> {
     let registry = karez_operators::register(Registry::new());
     let factory = registry.operator(operator).map_err(|e| e.to_string())?;
-    factory.plan(PlanContext { node: "node", config: &config, inputs, batch }).map_err(|e| e.to_string())
+    factory.plan(PlanContext { node: "node", config: &config, inputs, bounded: batch, batch }).map_err(|e| e.to_string())
 }
 
 // ===== rows =====

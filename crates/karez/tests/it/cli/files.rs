@@ -81,3 +81,24 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn allowed_lateness_holds_over_a_file_of_a_streaming_job_and_counts_for_nothing_in_a_batch() {
+    let bench = Bench::new();
+    bench.file("in.csv", "ts,v\n2026-01-01T00:00:01Z,1\n2026-01-01T00:00:25Z,1\n2026-01-01T00:00:02Z,1\n");
+    let job = |job_type: &str| {
+        format!(
+            "
+job:
+  name: late
+  type: {job_type}
+  source: {{ connector: file, config: {{ path: in.csv, format: csv }}, schema: {{ ts: timestamp(3), v: bigint }}, eventTime: {{ column: ts }} }}
+  operators: [ {{ name: w, type: window-aggregate, window: {{ type: tumbling, size: 10s }}, allowedLateness: 1h, aggregates: {{ n: \"count(*)\" }} }} ]
+  sink: {{ connector: stdout }}
+"
+        )
+    };
+    let plan = |job_type| bench.karez(&["explain", bench.file("job.yaml", &job(job_type))]).with(0).out;
+    assert!(plan("streaming").contains("changelog"), "{}", plan("streaming"));
+    assert!(!plan("batch").contains("changelog"), "{}", plan("batch"));
+}
