@@ -82,7 +82,7 @@ impl OperatorFactory for Aggregate {
         keyed::check_types("aggregates", aggregates.partial_schema.fields().iter().map(|f| f.data_type()))?;
         let results = Results::new(context.node, Arc::clone(&aggregates), WindowColumns::None, !context.bounded)?;
         let outputs = [OutputPort { name: MAIN.into(), schema: results.stream_schema() }];
-        Ok(Arc::new(AggregateSpec { aggregates, results, outputs, ttl_ms: options.ttl.map(Span::as_millis), batch: context.bounded }))
+        Ok(Arc::new(AggregateSpec { aggregates, results, outputs, ttl_ms: options.ttl.map(Span::as_millis), bounded: context.bounded }))
     }
 }
 
@@ -91,7 +91,7 @@ struct AggregateSpec {
     results: Results,
     outputs: [OutputPort; 1],
     ttl_ms: Option<i64>,
-    batch: bool,
+    bounded: bool,
 }
 
 impl OperatorSpec for AggregateSpec {
@@ -100,7 +100,7 @@ impl OperatorSpec for AggregateSpec {
     }
 
     fn distribution(&self, _: usize) -> Distribution {
-        if self.aggregates.keys.is_empty() { Distribution::Global } else { Distribution::Hash(self.aggregates.keys.clone()) }
+        self.aggregates.distribution()
     }
 
     fn is_stateful(&self) -> bool {
@@ -119,11 +119,11 @@ impl OperatorSpec for AggregateSpec {
     }
 
     fn identity(&self) -> String {
-        format!("{} {}", self.aggregates.identity(), if self.batch { "at the end" } else { "running" })
+        format!("{} {}", self.aggregates.identity(), if self.bounded { "at the end" } else { "running" })
     }
 
     fn create(&self, context: OperatorContext<'_>) -> Result<Box<dyn Operator>> {
-        if self.batch {
+        if self.bounded {
             return Ok(Box::new(TimeWindows::whole(&self.aggregates, &self.results, context)?));
         }
         Ok(Box::new(RunningAggregate {

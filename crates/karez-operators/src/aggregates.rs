@@ -8,7 +8,7 @@ use arrow::compute::take;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use karez_core::config::{ConfigError, ConfigErrors};
-use karez_core::operator::Determinism;
+use karez_core::operator::{Determinism, Distribution};
 use karez_core::schema::is_hidden;
 use karez_core::{Output, Result};
 use karez_expr::{Aggregate, AggregateExpr, AggregateInput, ExprError, GroupTable};
@@ -83,6 +83,11 @@ impl Aggregates {
         columns.sort_unstable();
         columns.dedup();
         columns
+    }
+
+    /// Rows of one key meet in one subtask; without keys all rows do.
+    pub(crate) fn distribution(&self) -> Distribution {
+        if self.keys.is_empty() { Distribution::Global } else { Distribution::Hash(self.keys.clone()) }
     }
 
     /// Whether the results hang on anything but the rows.

@@ -158,7 +158,7 @@ impl OperatorSpec for WindowSpec {
     }
 
     fn distribution(&self, _: usize) -> Distribution {
-        if self.aggregates.keys.is_empty() { Distribution::Global } else { Distribution::Hash(self.aggregates.keys.clone()) }
+        self.aggregates.distribution()
     }
 
     fn is_stateful(&self) -> bool {

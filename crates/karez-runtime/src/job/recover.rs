@@ -71,8 +71,7 @@ async fn markers(
 ) -> Result<Vec<SinkMarker>> {
     let Some(epochs) = recovery.doubtful_epochs() else { return Ok(Vec::new()) };
     let mut markers = Vec::new();
-    for (name, sink) in sinks.iter().filter(|(_, s)| s.guarantee() == SinkGuarantee::Transactional) {
-        debug_assert_eq!(sink.guarantee(), SinkGuarantee::Transactional);
+    for (name, _) in sinks.iter().filter(|(_, s)| s.guarantee() == SinkGuarantee::Transactional) {
         let Some(committer) = committers.get_mut(*name) else { continue };
         let mut committed = Some(false);
         for epoch in epochs.clone() {
