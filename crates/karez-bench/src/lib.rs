@@ -1,3 +1,4 @@
 //! The measuring harness of Karez.
 
 pub mod crash;
+pub mod speed;

@@ -1,3 +1,4 @@
 //! The subcommands.
 
 pub(crate) mod crash;
+pub(crate) mod speed;
