@@ -11,7 +11,7 @@ use karez_graph::{JobSettings, StreamGraph};
 use karez_runtime::exchange::scatter::Scatter;
 
 use super::clock::thread_cpu;
-use super::feed::{Feed, Look, PassOn};
+use super::feed::{feed, look, pass_on};
 use super::figure::{Figure, median};
 use super::query::COLUMNS;
 use super::work::{run_graph, schema};
@@ -37,14 +37,14 @@ fn chain(operators: usize) -> Result<f64, String> {
     let column: ArrayRef = Arc::new(Int64Array::from(vec![1; 1_000]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::clone(&column), Arc::clone(&column), column]).map_err(|e| e.to_string())?;
     let mut graph = StreamGraph::builder(JobSettings { id: "engine-cost".into(), name: "engine-cost".into(), ..JobSettings::default() })
-        .add_source("feed", Feed::new(Arc::clone(&schema), move |n| (n < BATCHES).then(|| batch.clone())));
+        .add_source("feed", feed(Arc::clone(&schema), move |n| (n < BATCHES).then(|| batch.clone())));
     let mut last = "feed".to_owned();
     for n in 0..operators {
         let name = format!("pass-{n}");
-        graph = graph.add_operator(&name, PassOn::new(&schema, Distribution::Any)).connect(last, &name);
+        graph = graph.add_operator(&name, pass_on(&schema, Distribution::Any)).connect(last, &name);
         last = name;
     }
-    let graph = graph.add_sink("out", Look::new(|_| ())).connect(last, "out").build().map_err(|e| e.to_string())?;
+    let graph = graph.add_sink("out", look(|_| ())).connect(last, "out").build().map_err(|e| e.to_string())?;
     let planned = karez_graph::plan(&graph, &karez::registry()).map_err(|e| e.to_string())?;
     if planned.vertices.len() != 1 {
         return Err("the operators have not been chained".into());

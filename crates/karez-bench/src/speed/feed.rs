@@ -10,8 +10,8 @@ use karez_core::operator::{MAIN, OutputPort};
 use karez_core::sink::{SinkGuarantee, WriterContext};
 use karez_core::source::{Discovery, ReadLimit, ReaderContext, Replay};
 use karez_core::{
-    Boundedness, Distribution, Epoch, Error, Operator, OperatorContext, OperatorSpec, Output, Progress, Read, Result, Sink, SinkWriter, Source, Split,
-    SplitEnumerator, SplitReader, StreamSchema,
+    Boundedness, Distribution, Epoch, Error, Operator, OperatorContext, OperatorSpec, Output, Progress, Read, Result, Sink, SinkWriter, Source,
+    Split, SplitEnumerator, SplitReader, StreamSchema,
 };
 use serde_json::{Value, json};
 
@@ -19,16 +19,14 @@ use serde_json::{Value, json};
 type Make = Arc<dyn Fn(u64) -> Option<RecordBatch> + Send + Sync>;
 
 /// A source of one split.
-#[derive(Clone)]
-pub(super) struct Feed {
-    schema: SchemaRef,
-    make: Make,
+pub(super) fn feed(schema: SchemaRef, make: impl Fn(u64) -> Option<RecordBatch> + Send + Sync + 'static) -> Arc<dyn Source> {
+    Arc::new(Feed { schema, make: Arc::new(make) })
 }
 
-impl Feed {
-    pub(super) fn new(schema: SchemaRef, make: impl Fn(u64) -> Option<RecordBatch> + Send + Sync + 'static) -> Arc<dyn Source> {
-        Arc::new(Self { schema, make: Arc::new(make) })
-    }
+#[derive(Clone)]
+struct Feed {
+    schema: SchemaRef,
+    make: Make,
 }
 
 #[async_trait]
@@ -96,16 +94,14 @@ impl SplitReader for FeedReader {
 }
 
 /// An operator that hands its rows on.
-pub(super) struct PassOn {
-    outputs: Vec<OutputPort>,
-    distribution: Distribution,
+pub(super) fn pass_on(schema: &SchemaRef, distribution: Distribution) -> Arc<dyn OperatorSpec> {
+    let outputs = vec![OutputPort { name: MAIN.into(), schema: StreamSchema::append_only(Arc::clone(schema)) }];
+    Arc::new(PassOn { outputs, distribution })
 }
 
-impl PassOn {
-    pub(super) fn new(schema: &SchemaRef, distribution: Distribution) -> Arc<dyn OperatorSpec> {
-        let outputs = vec![OutputPort { name: MAIN.into(), schema: StreamSchema::append_only(Arc::clone(schema)) }];
-        Arc::new(Self { outputs, distribution })
-    }
+struct PassOn {
+    outputs: Vec<OutputPort>,
+    distribution: Distribution,
 }
 
 impl OperatorSpec for PassOn {
@@ -132,14 +128,12 @@ impl Operator for PassingOn {
 }
 
 /// A sink that calls a function with its rows.
-#[derive(Clone)]
-pub(super) struct Look(Arc<dyn Fn(&RecordBatch) + Send + Sync>);
-
-impl Look {
-    pub(super) fn new(look: impl Fn(&RecordBatch) + Send + Sync + 'static) -> Arc<dyn Sink> {
-        Arc::new(Self(Arc::new(look)))
-    }
+pub(super) fn look(look: impl Fn(&RecordBatch) + Send + Sync + 'static) -> Arc<dyn Sink> {
+    Arc::new(Look(Arc::new(look)))
 }
+
+#[derive(Clone)]
+struct Look(Arc<dyn Fn(&RecordBatch) + Send + Sync>);
 
 #[async_trait]
 impl Sink for Look {

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use karez_core::Distribution;
 use karez_graph::{JobSettings, StreamGraph};
 
-use super::feed::{Feed, Look, PassOn};
+use super::feed::{feed, look, pass_on};
 use super::figure::Figure;
 use super::work::run_graph;
 
@@ -24,28 +24,28 @@ pub(super) fn through_exchange() -> Result<Figure, String> {
     let schema = Arc::new(Schema::new(fields));
     let begin = Instant::now();
     let now_us = move || i64::try_from(begin.elapsed().as_micros()).unwrap_or(i64::MAX);
-    let feed = {
+    let source = {
         let schema = Arc::clone(&schema);
-        Feed::new(Arc::clone(&schema), move |n| {
+        feed(Arc::clone(&schema), move |n| {
             let column = |value| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
             (n < ROWS).then(|| RecordBatch::try_new(Arc::clone(&schema), vec![column(n.cast_signed()), column(now_us())]).ok()).flatten()
         })
     };
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let look = {
+    let sink = {
         let seen = Arc::clone(&seen);
-        Look::new(move |batch| {
+        look(move |batch| {
             let now = now_us();
             let made = batch.column(1).as_primitive::<Int64Type>();
             seen.lock().unwrap_or_else(PoisonError::into_inner).extend(made.values().iter().map(|m| now - m));
         })
     };
     let graph = StreamGraph::builder(JobSettings { id: "latency".into(), name: "latency".into(), ..JobSettings::default() })
-        .add_source("feed", feed)
+        .add_source("feed", source)
         .rate_limit(ROWS_PER_SECOND)
-        .add_operator("keyed", PassOn::new(&schema, Distribution::Hash(vec![0])))
+        .add_operator("keyed", pass_on(&schema, Distribution::Hash(vec![0])))
         .parallelism(2)
-        .add_sink("out", look)
+        .add_sink("out", sink)
         .parallelism(2)
         .connect("feed", "keyed")
         .connect("keyed", "out")

@@ -40,8 +40,5 @@ pub(super) fn flatness(file: &Path, rows: u64) -> Result<Vec<Figure>, String> {
         let times = TIMES as f64;
         Figure { peak_mb: Some(long), ..Figure::new("memory") }.with(&format!("{name}_mib"), short).with(&format!("{name}_times_{times}_mib"), long)
     };
-    Ok(vec![
-        figure("files", peak(files(true))?, peak(files(false))?),
-        figure("windows", peak(windows(rows))?, peak(windows(rows * TIMES))?),
-    ])
+    Ok(vec![figure("files", peak(files(true))?, peak(files(false))?), figure("windows", peak(windows(rows))?, peak(windows(rows * TIMES))?)])
 }

@@ -10,7 +10,7 @@ use karez_core::config::Span;
 use karez_graph::{Implementation, JobSettings, StreamGraph};
 use serde_json::json;
 
-use super::feed::Feed;
+use super::feed::feed;
 use super::figure::{Figure, median};
 use super::work::run_graph;
 
@@ -32,9 +32,9 @@ pub(super) fn checkpoint_stop() -> Result<Figure, String> {
     let fields: Vec<_> = ["key", "amount"].map(|n| Field::new(n, DataType::Int64, false)).into();
     let schema = Arc::new(Schema::new(fields));
     let pauses = Arc::new(Mutex::new(Pauses { loaded: None, last: Instant::now(), longest: Duration::ZERO }));
-    let feed = {
+    let source = {
         let (schema, pauses) = (Arc::clone(&schema), Arc::clone(&pauses));
-        Feed::new(Arc::clone(&schema), move |n| {
+        feed(Arc::clone(&schema), move |n| {
             let first = n.cast_signed() * BATCH;
             let keys = if first < KEYS {
                 Int64Array::from_iter_values(first..(first + BATCH).min(KEYS))
@@ -58,7 +58,7 @@ pub(super) fn checkpoint_stop() -> Result<Figure, String> {
     settings.checkpoint.interval = Span::millis(1_000);
     let aggregate = Implementation::named("aggregate", json!({ "keyBy": ["key"], "aggregates": { "rows": "count(*)", "total": "sum(amount)" } }));
     let graph = StreamGraph::builder(settings)
-        .add_source("feed", feed)
+        .add_source("feed", source)
         .add_operator("per-key", aggregate)
         .add_sink("out", Implementation::named("blackhole", json!({})))
         .connect("feed", "per-key")

@@ -66,8 +66,12 @@ impl Work {
     /// Does it in a new process of this binary.
     pub(super) fn elsewhere(&self) -> Result<Measured, String> {
         let binary = std::env::current_exe().map_err(|e| e.to_string())?;
-        let mut child =
-            Command::new(binary).arg("work").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|e| format!("a process to measure in: {e}"))?;
+        let mut child = Command::new(binary)
+            .arg("work")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("a process to measure in: {e}"))?;
         let todo = serde_json::to_vec(self).map_err(|e| e.to_string())?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(&todo).map_err(|e| e.to_string())?;
