@@ -29,7 +29,7 @@ pub(crate) struct MapOptions {
 
 /// The output columns of `map`.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a list of SQL expressions (texts such as `amount * 1.1 AS gross`) or a map of names to expressions")]
 enum Columns {
     /// SQL expressions, named by `AS` or by the column they are.
     List(Vec<String>),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::work::run_job;
 
 /// Makes rows of 246 bytes on average.
-const BID_BYTES: usize = 151;
+const BID_BYTES: usize = 90;
 
 /// Where files are kept between runs: the user's cache.
 pub(super) fn folder() -> PathBuf {

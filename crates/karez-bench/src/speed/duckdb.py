@@ -20,7 +20,7 @@ connection.execute(
 )
 wall, cpu = time.perf_counter(), time.process_time()
 rows_out = 0
-for batch in connection.execute(todo["sql"]).to_arrow_reader(122880):
+for batch in connection.sql(todo["sql"]).to_arrow_reader(122880):
     rows_out += batch.num_rows
 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
 json.dump(

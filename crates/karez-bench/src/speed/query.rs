@@ -41,9 +41,7 @@ impl Query {
     fn operators(self) -> &'static str {
         match self {
             Self::Q0 => "{ name: query, type: select, columns: [auction, bidder, price, date_time, extra] }",
-            Self::Q1 => {
-                "{ name: query, type: select, columns: [auction, bidder, { expr: \"0.908 * CAST(price AS DOUBLE)\", as: price }, date_time, extra] }"
-            }
+            Self::Q1 => "{ name: query, type: select, columns: [auction, bidder, \"0.908 * CAST(price AS DOUBLE) AS price\", date_time, extra] }",
             Self::Q2 => {
                 "{ name: some, type: filter, where: \"auction % 123 = 0\" }
     - { name: query, type: select, columns: [auction, price] }"

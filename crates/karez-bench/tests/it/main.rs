@@ -26,7 +26,8 @@ fn without_a_karez_binary_it_says_how_to_name_one() {
 #[test]
 fn a_figure_is_a_line_of_json_with_its_names() {
     let data = tempfile::tempdir().unwrap();
-    let output = bench(&["speed", "tumble", "--json", "--rounds", "1", "--rows", "20000", "--against", "arrow-json", "--data", data.path().to_str().unwrap()]);
+    let output =
+        bench(&["speed", "tumble", "--json", "--rounds", "1", "--rows", "20000", "--against", "arrow-json", "--data", data.path().to_str().unwrap()]);
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let figure: serde_json::Value = serde_json::from_str(out.trim()).unwrap();

@@ -56,7 +56,7 @@ const fn discovery_interval() -> Span {
 
 /// One text or several.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
 pub enum OneOrMany {
     /// One.
     One(String),
