@@ -1,5 +1,6 @@
 //! How rows get from one subtask to another.
 
+mod gather;
 pub mod input;
 pub mod output;
 pub mod queue;

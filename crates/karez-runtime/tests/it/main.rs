@@ -2,4 +2,5 @@
 
 mod behaviour;
 mod checkpoint;
+mod scatter;
 mod state;
