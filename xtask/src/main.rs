@@ -52,8 +52,8 @@ fn lint() -> Outcome {
 }
 
 fn docs(extra: &[&str]) -> Outcome {
-    // Built with the workspace's features, as the tests are, so that nothing is built twice.
-    run(cargo().args(["build", "--quiet", "--workspace", FEATURES[0], FEATURES[1], "--bin", "karez"]))?;
+    // The binary that the tests build: `cargo build` has other features, without those of the tests' dependencies, and would build everything again.
+    run(cargo().args(["test", "--quiet", "--workspace", FEATURES[0], FEATURES[1], "--test", "cli", "--no-run"]))?;
     run(Command::new(target().join("debug").join("karez")).arg("docs").args(extra))
 }
 
