@@ -12,6 +12,8 @@ import duckdb
 todo = json.load(sys.stdin)
 connection = duckdb.connect()
 connection.execute("SET threads = 1")
+# It would be written to standard output.
+connection.execute("SET enable_progress_bar = false")
 # Karez's windows give their rows in no order either.
 connection.execute("SET preserve_insertion_order = false")
 columns = ", ".join(f"{name}: '{type}'" for name, type in todo["columns"])
