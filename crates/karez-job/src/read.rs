@@ -190,7 +190,7 @@ fn remove(json: &mut Json, path: &str) -> bool {
     }
     let Some((parent, last)) = pointer.rsplit_once('/') else { return false };
     match json.pointer_mut(parent) {
-        Some(Json::Object(map)) => map.remove(last).is_some(),
+        Some(Json::Object(map)) => map.shift_remove(last).is_some(),
         Some(Json::Array(items)) => last.parse::<usize>().ok().filter(|&i| i < items.len()).map(|i| items.remove(i)).is_some(),
         _ => false,
     }

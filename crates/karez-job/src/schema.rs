@@ -191,8 +191,8 @@ impl Definitions {
     fn embed(&mut self, prefix: &str, mut schema: Value) -> Value {
         rename(&mut schema, prefix);
         if let Some(object) = schema.as_object_mut() {
-            object.remove("$schema");
-            if let Some(Value::Object(defs)) = object.remove("$defs") {
+            object.shift_remove("$schema");
+            if let Some(Value::Object(defs)) = object.shift_remove("$defs") {
                 for (name, def) in defs {
                     self.0.insert(format!("{prefix}.{name}"), def);
                 }

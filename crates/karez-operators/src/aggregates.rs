@@ -26,7 +26,10 @@ pub(crate) struct Aggregates {
     pub(crate) key_schema: SchemaRef,
     /// Key columns, then the state columns of all calls: what partial aggregates look like.
     pub(crate) partial_schema: SchemaRef,
+    /// By name, not as written: state and identity are the same in whatever order a job names its aggregates.
     named: Vec<(String, AggregateExpr)>,
+    /// The result columns as written: indices into `named`.
+    written: Vec<usize>,
 }
 
 impl Aggregates {
@@ -52,7 +55,14 @@ impl Aggregates {
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
         }
-        let mut aggregates = Self { keys, key_schema: Arc::new(key_schema), partial_schema: Arc::new(Schema::empty()), named: compiled };
+        let mut by_name: Vec<usize> = (0..compiled.len()).collect();
+        by_name.sort_by_key(|&i| &compiled[i].0);
+        let mut written = vec![0; compiled.len()];
+        for (place, &i) in by_name.iter().enumerate() {
+            written[i] = place;
+        }
+        compiled.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut aggregates = Self { keys, key_schema: Arc::new(key_schema), partial_schema: Arc::new(Schema::empty()), named: compiled, written };
         aggregates.partial_schema = Arc::new(aggregates.make_partial_schema());
         Ok(aggregates)
     }
@@ -72,9 +82,9 @@ impl Aggregates {
         self.named.iter().flat_map(|(_, expr)| expr.calls())
     }
 
-    /// The result columns.
+    /// The result columns, as written.
     pub(crate) fn result_fields(&self) -> impl Iterator<Item = Field> {
-        self.named.iter().map(|(name, expr)| expr.field(name))
+        self.written.iter().map(|&i| self.named[i].1.field(&self.named[i].0))
     }
 
     /// Indices of the input columns that keys and aggregates read, ascending.
@@ -113,7 +123,7 @@ impl Aggregates {
         Ok((AggregateRows { rows: good.num_rows(), keys, inputs }, good))
     }
 
-    /// Computes the result columns of the calls' results, one array per call.
+    /// Computes the result columns, as written, of the calls' results, one array per call.
     pub(crate) fn finish(&self, calls: &[ArrayRef]) -> Result<Vec<ArrayRef>, ExprError> {
         let mut at = 0;
         let mut results = Vec::with_capacity(self.named.len());
@@ -122,7 +132,7 @@ impl Aggregates {
             results.push(expr.finish(calls[at..end].to_vec())?);
             at = end;
         }
-        Ok(results)
+        Ok(self.written.iter().map(|&i| Arc::clone(&results[i])).collect())
     }
 }
 

@@ -1,13 +1,12 @@
-//! [`Named`]: names and expressions, as a map or, where their order matters, as a list of maps of one entry each.
+//! [`Named`]: names and what SQL expressions they stand for, in the order in which they are written.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// Names and the SQL expressions they stand for: in the order of the list, or by name (a map of a configuration has no order).
+/// A map of names to SQL expressions, in its written order: that of the output columns and of the routes tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Named(pub(crate) Vec<(String, String)>);
 
@@ -28,21 +27,8 @@ impl<'de> Deserialize<'de> for Named {
                 }
                 Ok(Named(entries))
             }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Named, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(item) = list.next_element::<BTreeMap<String, String>>()? {
-                    if item.len() != 1 {
-                        return Err(A::Error::custom(
-                            "an item of the list is a map of one name and its SQL expression, such as `- total: \"sum(amount)\"`",
-                        ));
-                    }
-                    entries.extend(item);
-                }
-                Ok(Named(entries))
-            }
         }
-        d.deserialize_any(Entries)
+        d.deserialize_map(Entries)
     }
 }
 
@@ -53,11 +39,9 @@ impl JsonSchema for Named {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "oneOf": [
-                { "type": "object", "additionalProperties": { "type": "string" } },
-                { "type": "array", "items": { "type": "object", "additionalProperties": { "type": "string" }, "minProperties": 1, "maxProperties": 1 } }
-            ],
-            "description": "Names and the SQL expressions they stand for."
+            "type": "object",
+            "additionalProperties": { "type": "string" },
+            "description": "Names and the SQL expressions they stand for, in this order."
         })
     }
 

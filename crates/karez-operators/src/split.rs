@@ -21,8 +21,8 @@ use crate::{expressions, inputs, rejects};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SplitOptions {
-    /// The outputs and the SQL condition of each, such as `{ cancelled: "dep_time is null" }`. Connect to one as `NODE.cancelled`. Several routes of
-    /// which a row may match more than one are a list, since a map has no order: `[{ vip: "amount > 1000" }, { paid: "amount > 0" }]`.
+    /// The outputs and the SQL condition of each, in the order in which they are tried, such as `{ vip: "amount > 1000", paid: "amount > 0" }`. Connect
+    /// to one as `NODE.vip`.
     routes: Named,
     /// Whether a row goes to the first route whose condition is true, or to all such. Default: `first`.
     #[serde(default)]
@@ -74,12 +74,6 @@ impl OperatorFactory for Split {
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors> {
         let input = inputs::single(&context)?;
         let options: SplitOptions = config::parse(context.config)?;
-        let is_map = context.config.get("routes").is_some_and(serde_json::Value::is_object);
-        if options.mode == Mode::First && is_map && options.routes.0.len() > 1 {
-            return Err(ConfigError::new("routes", "a map has no order, and `mode: first` takes the first route that matches")
-                .hint("write a list, `routes: [{ a: \"…\" }, { b: \"…\" }]`, or say `mode: all`")
-                .into());
-        }
         let visible = input.visible();
         let mut outputs = vec![OutputPort { name: MAIN.into(), schema: input.clone() }];
         let (mut conditions, mut errors) = (Vec::new(), Vec::new());

@@ -35,12 +35,12 @@ StreamGraph
 JobGraph
   [0] in -> paid (parallelism 2)
       ├─ source in: rows
-      │    password: ***, projects: true, url: db://me:***@host/x
+      │    projects: true, password: ***, url: db://me:***@host/x
       │    gives id bigint, amount double, ts timestamp(3)
       │    bounded, event time ts (out of order by up to 5s)
       │    reads only id, amount, ts
       ├─ operator paid: filter
-      │    reads: ["amount"], where: amount > 0
+      │    where: amount > 0, reads: ["amount"]
       │    gives id bigint, amount double, ts timestamp(3)
       └─ paid => [1] by hash(id)
   [1] hourly (parallelism 2)

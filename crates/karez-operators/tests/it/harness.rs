@@ -254,6 +254,13 @@ impl Job {
         self.start(parallelism, &saved);
     }
 
+    /// Takes a checkpoint and starts another plan of the operator from it.
+    pub fn restart_as(&mut self, spec: Arc<dyn OperatorSpec>, parallelism: usize) {
+        let saved = self.checkpoint();
+        self.spec = spec;
+        self.start(parallelism, &saved);
+    }
+
     /// What was emitted on a port since the last call, as text.
     pub fn take(&mut self, port: usize) -> Vec<String> {
         self.out.batches.remove(&port).unwrap_or_default().iter().flat_map(shown).collect()

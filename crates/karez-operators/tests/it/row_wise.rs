@@ -91,7 +91,7 @@ fn filter_by_a_condition_on_the_clock_is_not_pushed_down_nor_deterministic() {
 #[test]
 fn split_sends_a_row_to_the_first_route_or_to_all() {
     let rows = [order(1, 1.0, 0), order(2, 20.0, 0), order(3, 30.0, 0)];
-    let routes = json!([{ "a": "amount > 10" }, { "b": "amount > 25" }]);
+    let routes = json!({ "b": "amount > 10", "a": "amount > 25" });
     let mut first = Job::new("split", json!({ "routes": routes })).with_capacity(1);
     first.orders(&rows);
     assert_eq!((first.take(0).len(), first.take(1).len(), first.take(2).len()), (1, 2, 0));
@@ -99,6 +99,13 @@ fn split_sends_a_row_to_the_first_route_or_to_all() {
     all.orders(&rows);
     assert_eq!((all.take(0).len(), all.take(1).len(), all.take(2).len()), (0, 2, 1));
     assert_eq!(all.metrics.read().custom["unrouted"], 1);
+}
+
+#[test]
+fn map_gives_columns_in_their_written_order() {
+    let spec = plan("map", json!({ "columns": { "z": "user_id", "a": "amount", "m": "name" } }), &[orders()]).unwrap();
+    let names: Vec<_> = spec.outputs()[0].schema.arrow.fields().iter().map(|f| f.name().clone()).collect();
+    assert_eq!(names, ["z", "a", "m"]);
 }
 
 #[test]

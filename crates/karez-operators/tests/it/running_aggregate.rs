@@ -41,6 +41,20 @@ fn of_bounded_input_there_is_one_result_per_key_at_the_end() {
 }
 
 #[test]
+fn results_stand_in_their_written_order_and_state_does_not_depend_on_it() {
+    let plan = |aggregates: Value| plan_as("aggregate", json!({ "keyBy": ["user_id"], "aggregates": aggregates }), &[orders()], true).unwrap();
+    let first = plan(json!({ "total": "sum(amount)", "n": "count(*)", "most": "max(amount)" }));
+    let reordered = plan(json!({ "n": "count(*)", "most": "max(amount)", "total": "sum(amount)" }));
+    assert_eq!(first.identity(), reordered.identity());
+    let mut job = Job::of(first, 1);
+    job.orders(&[order(1, 1.0, 0), order(1, 5.0, 0)]);
+    job.restart_as(reordered, 2);
+    job.orders(&[order(1, 2.0, 0)]);
+    job.end();
+    assert_eq!(job.take(0), ["1|3|5.0|8.0"]);
+}
+
+#[test]
 fn without_keys_there_is_one_result() {
     let mut job = Job::new("aggregate", json!({}));
     assert_eq!(job.spec.distribution(0), Distribution::Global);

@@ -148,7 +148,7 @@ async fn a_value_that_does_not_fit_its_column_is_a_bad_record_with_column_and_ro
         ]
     );
     assert_eq!(bad[0].origin.as_deref(), Some("table=t id=2"));
-    assert_eq!(bad[0].row.as_deref(), Some(r#"{"day":"2013-01-01","id":2,"n":"five","name":"b","price":1}"#));
+    assert_eq!(bad[0].row.as_deref(), Some(r#"{"id":2,"n":"five","day":"2013-01-01","price":1,"name":"b"}"#));
 }
 
 #[tokio::test]

@@ -102,3 +102,29 @@ job:
     assert!(plan("streaming").contains("changelog"), "{}", plan("streaming"));
     assert!(!plan("batch").contains("changelog"), "{}", plan("batch"));
 }
+
+#[test]
+fn columns_keep_their_written_order_from_the_job_file_to_a_created_table() {
+    let bench = Bench::new();
+    bench.file("in.csv", "k,v\n1,5\n1,7\n");
+    let job = r#"
+job:
+  name: order
+  type: batch
+  source: { connector: file, config: { path: in.csv, format: csv } }
+  operators:
+    - { name: renamed, type: map, columns: { zone: k, amount: v } }
+    - { name: totals, type: aggregate, keyBy: [zone], aggregates: { total: "sum(amount)", n: "count(*)", most: "max(amount)" } }
+  sink: { connector: jdbc, config: { url: "jdbc:sqlite:out.db", table: totals, createTable: true } }
+"#;
+    bench.karez(&["run", bench.file("job.yaml", job)]).with(0);
+    let copy = r#"
+job:
+  name: copy
+  type: batch
+  source: { connector: jdbc, config: { url: "jdbc:sqlite:out.db", table: totals } }
+  sink: { connector: file, config: { path: out.csv } }
+"#;
+    bench.karez(&["run", bench.file("copy.yaml", copy)]).with(0);
+    assert_eq!(std::fs::read_to_string(bench.path().join("out.csv")).unwrap(), "zone,total,n,most\n1,12,2,7\n");
+}
