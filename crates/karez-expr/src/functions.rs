@@ -1,4 +1,4 @@
-//! Where names of functions are looked up: DataFusion's functions, less those that need a query engine around them.
+//! Where names of functions are looked up: DataFusion's functions, less those that need a query engine around them, and ours in their place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
 use crate::clock::{Clock, clock_functions};
+use crate::percentile::percentile_functions;
 
 /// Scalar functions that speak of the file being scanned.
 const NOT_SCALAR: [&str; 2] = ["input_file_name", "file_row_index"];
@@ -54,6 +55,10 @@ impl Functions {
             if !NOT_AGGREGATE.contains(&udf.name()) {
                 insert(&mut functions.aggregate, udf.name(), udf.aliases(), &udf);
             }
+        }
+        // After DataFusion's, to take their names.
+        for udf in percentile_functions() {
+            insert(&mut functions.aggregate, udf.name(), udf.aliases(), &udf);
         }
         for udf in SessionStateDefaults::default_window_functions() {
             insert(&mut functions.window, udf.name(), udf.aliases(), &udf);

@@ -45,6 +45,7 @@ mod group_table;
 mod integer_groups;
 mod parse;
 mod plan;
+mod percentile;
 mod projection;
 mod rows;
 

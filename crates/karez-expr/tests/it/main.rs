@@ -7,6 +7,7 @@ mod expressions;
 mod group_table;
 mod partials;
 mod projections;
+mod percentiles;
 mod rows;
 
 use std::sync::Arc;

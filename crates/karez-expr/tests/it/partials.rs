@@ -14,7 +14,7 @@ use crate::{aggregate, functions, shown};
 const GROUPS: usize = 5;
 
 /// Every function, in calls of which each form merges in its own way. `id` is unique.
-const CALLS: [&str; 74] = [
+const CALLS: [&str; 77] = [
     "any_value(same)",
     "array_agg(v order by id)",
     "array_agg(distinct v order by v)",
@@ -70,6 +70,9 @@ const CALLS: [&str; 74] = [
     "percentile_cont(0.9) within group (order by x)",
     "percentile_cont(0.25) within group (order by x desc)",
     "quantile_cont(0.9) within group (order by x)",
+    "percentile_disc(0.9) within group (order by v)",
+    "percentile_disc(distinct 0.9) within group (order by v desc)",
+    "quantile_disc(0.5) within group (order by x)",
     "string_agg(s, ',' order by id)",
     "string_agg(distinct s, ',' order by s)",
     "bit_and(v)",
