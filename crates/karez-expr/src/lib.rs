@@ -16,7 +16,7 @@
 //! - [`evaluate_rows`] finds the rows at fault when a batch fails.
 //!
 //! Names of columns are matched exactly as written (as Flink does: `userId` and `userid` are two columns) and may be quoted by
-//! `"` or `` ` ``; names of functions in any case.
+//! `"` or `` ` ``; names of functions in any case. A column wins over a function that SQL calls without parentheses (`user`, `current_date`).
 //!
 //! ```
 //! use arrow::datatypes::{DataType, Field, Schema};
@@ -43,9 +43,10 @@ mod expressions;
 mod functions;
 mod group_table;
 mod integer_groups;
+mod keywords;
 mod parse;
-mod plan;
 mod percentile;
+mod plan;
 mod projection;
 mod rows;
 

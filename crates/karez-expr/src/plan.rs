@@ -19,6 +19,7 @@ use crate::check::check;
 use crate::compiled::CompiledExpr;
 use crate::error::ExprError;
 use crate::functions::Functions;
+use crate::keywords::prefer_columns;
 use crate::parse::parse_expr;
 
 /// Compiles one text against one input schema.
@@ -48,9 +49,21 @@ impl<'a> Planner<'a> {
     }
 
     pub(crate) fn compile(&self) -> Result<CompiledExpr, ExprError> {
-        self.compile_parsed(parse_expr(self.text)?)
+        self.compile_parsed(self.parsed()?)
     }
 
+    fn parsed(&self) -> Result<SqlExpr, ExprError> {
+        let mut parsed = parse_expr(self.text)?;
+        self.prefer_columns(&mut parsed);
+        Ok(parsed)
+    }
+
+    /// Makes columns of what the parser took for calls of keywords.
+    pub(crate) fn prefer_columns(&self, parsed: &mut SqlExpr) {
+        prefer_columns(parsed, self.input.as_arrow(), self.functions);
+    }
+
+    /// `parsed` has been through [`prefer_columns`](Self::prefer_columns).
     pub(crate) fn compile_parsed(&self, parsed: SqlExpr) -> Result<CompiledExpr, ExprError> {
         check(self.text, &parsed, self.input.as_arrow(), self.functions, false)?;
         let expr = self.typed(self.logical(parsed)?)?;
@@ -58,7 +71,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(crate) fn compile_aggregate(&self) -> Result<AggregateExpr, ExprError> {
-        let parsed = parse_expr(self.text)?;
+        let parsed = self.parsed()?;
         check(self.text, &parsed, self.input.as_arrow(), self.functions, true)?;
         AggregateExpr::compile(self, self.logical(parsed)?)
     }

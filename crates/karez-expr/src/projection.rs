@@ -110,7 +110,11 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn item(&mut self, name: Option<&str>, text: &str) -> Result<(), ExprError> {
-        match parse_select_item(text)? {
+        let mut parsed = parse_select_item(text)?;
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = &mut parsed {
+            self.expressions.planner(text, self.input)?.prefer_columns(expr);
+        }
+        match parsed {
             SelectItem::Wildcard(options) if name.is_none() => self.wildcard(text, &options),
             SelectItem::Wildcard(_) => Err(ExprError::new(text, "`*` stands for several columns and cannot be named")),
             SelectItem::UnnamedExpr(expr) => {

@@ -1,7 +1,7 @@
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use karez_expr::{ExprError, evaluate_rows};
 
-use crate::{eval, functions, orders};
+use crate::{eval, functions, orders, total};
 
 #[test]
 fn arithmetic_coerces_integers_to_doubles() {
@@ -160,4 +160,21 @@ fn all_functions_are_listed() {
         assert!(names.iter().any(|known| known.name == name), "{name}");
     }
     assert!(names.is_sorted());
+}
+
+#[test]
+fn whole_numbers_wrap_around_at_the_end_of_their_type() {
+    assert_eq!(eval("userId + 9223372036854775807"), ["-9223372036854775808", "-9223372036854775807", "-9223372036854775808", "-"]);
+    assert_eq!(eval("(userId - 1) * 4611686018427387904 * 2"), ["0", "-9223372036854775808", "0", "-"]);
+    assert_eq!(total("sum(9223372036854775806 + userId)"), "9223372036854775806");
+}
+
+#[test]
+fn whole_numbers_are_divided_to_whole_numbers_and_not_by_zero() {
+    assert_eq!(eval("7 / userId"), ["7", "3", "7", "-"]);
+    let batch = orders();
+    for text in ["userId / (userId - userId)", "cast(userId as decimal(10, 2)) / (userId - userId)", "cast(name as bigint)"] {
+        assert!(functions().compile(text, &batch.schema()).unwrap().evaluate(&batch).is_err(), "{text}");
+    }
+    assert_eq!(eval("try_cast(name as bigint)"), ["-", "-", "12", "-"]);
 }

@@ -5,9 +5,10 @@ mod aggregates;
 mod errors;
 mod expressions;
 mod group_table;
+mod keywords;
 mod partials;
-mod projections;
 mod percentiles;
+mod projections;
 mod rows;
 
 use std::sync::Arc;
