@@ -1,5 +1,6 @@
 //! Files: CSV, NDJSON, Parquet and text, read and written.
 
+mod format;
 pub mod sink;
 pub mod source;
 
@@ -8,6 +9,8 @@ use std::sync::Arc;
 use karez_core::config::ConfigErrors;
 use karez_core::sink::SinkGuarantee;
 use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+
+pub use format::Format;
 
 /// `connector: file`.
 #[derive(Clone, Copy, Debug, Default)]

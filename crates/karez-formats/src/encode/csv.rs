@@ -53,7 +53,7 @@ impl CsvEncoder {
             return Err(EncodeError("delimiter and quote must differ, and neither may be a line break".to_owned()));
         }
         if null_marker.bytes().any(|b| b == *delimiter || b == *quote || b == b'\n' || b == b'\r') {
-            return Err(EncodeError(format!("the null marker `{null_marker}` holds a delimiter, a quote or a line break")));
+            return Err(EncodeError(format!("the null value `{null_marker}` holds a delimiter, a quote or a line break")));
         }
         let mut special = [false; 256];
         for b in [options.delimiter, options.quote, b'\n', b'\r'] {

@@ -38,7 +38,7 @@ use options::Plan;
 use state::{FileState, FinishedFile};
 use writer::FileWriter;
 
-pub use options::{Compression, FileSinkOptions, Format, IfExists};
+pub use options::{Compression, FileSinkOptions, IfExists};
 
 /// Validates the options of a file sink against the rows it will get.
 pub fn plan(context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::template::PathTemplate;
+use crate::file::format::{Format, character, refuse_foreign};
 
 /// The options of the file sink.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -27,12 +28,12 @@ pub struct FileSinkOptions {
     pub format: Option<Format>,
     /// How files are compressed. Default: for Parquet `snappy`, for one file what its extension says, otherwise `none`.
     pub compression: Option<Compression>,
-    /// CSV: the character between two fields. Default: `,`.
+    /// CSV: the character between two fields (`\t` for a tab). Default: `,`, for a file named `….tsv` a tab.
     pub delimiter: Option<String>,
     /// CSV: the character around fields that need it. Default: `"`.
     pub quote: Option<String>,
     /// CSV: what stands for null; a text that equals it is quoted. Default: nothing at all.
-    pub null_marker: Option<String>,
+    pub null_value: Option<String>,
     /// CSV: whether each file begins with the names of the columns. Default: true.
     pub header: Option<bool>,
     /// NDJSON: leave keys out whose value is null. Default: false.
@@ -47,21 +48,6 @@ pub struct FileSinkOptions {
     /// How many files a subtask has open at once, where `{date:COLUMN}` makes many; beyond it the one not written to for longest is closed.
     /// Default: 64.
     pub max_open_files: Option<usize>,
-}
-
-/// A format of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// Comma-separated values.
-    Csv,
-    /// One JSON object per line.
-    #[serde(alias = "json")]
-    Ndjson,
-    /// Apache Parquet.
-    Parquet,
-    /// The only column, text or binary, one value per line.
-    Text,
 }
 
 /// A compression of files.
@@ -146,18 +132,14 @@ impl Plan {
         let csv_only = [
             ("delimiter", options.delimiter.is_some()),
             ("quote", options.quote.is_some()),
-            ("nullMarker", options.null_marker.is_some()),
+            ("nullValue", options.null_value.is_some()),
             ("header", options.header.is_some()),
         ];
         let folder_only = [("rollSize", options.roll_size.is_some()), ("rollInterval", options.roll_interval.is_some())];
         let not_for =
             |keys: &[(&str, bool)], why: &str| keys.iter().filter(|(_, given)| *given).map(|(k, _)| ConfigError::new(*k, why)).collect::<Vec<_>>();
-        if format != Format::Csv {
-            errors.extend(not_for(&csv_only, "only with `format: csv`"));
-        }
-        if format != Format::Ndjson {
-            errors.extend(not_for(&[("omitNulls", options.omit_nulls.is_some())], "only with `format: ndjson`"));
-        }
+        refuse_foreign(format, &[Format::Csv], &csv_only, &mut errors);
+        refuse_foreign(format, &[Format::Ndjson], &[("omitNulls", options.omit_nulls.is_some())], &mut errors);
         if fixed {
             errors.extend(not_for(&folder_only, "one file does not roll; give a folder as `path`, or leave this out"));
         } else {
@@ -170,19 +152,11 @@ impl Plan {
             errors.push(ConfigError::new("rollSize", "must be at least 1"));
         }
 
-        let mut byte = |key: &str, text: &Option<String>, default: u8| match text.as_deref().map(str::as_bytes) {
-            None => default,
-            Some(b"\\t") => b'\t',
-            Some([one]) => *one,
-            Some(_) => {
-                errors.push(ConfigError::new(key, "must be one ASCII character (or `\\t`)"));
-                default
-            }
-        };
+        let mut byte = |key: &str, text: &Option<String>, default: u8| character(key, text.as_deref(), &mut errors).unwrap_or(default);
         let csv = CsvOptions {
             delimiter: byte("delimiter", &options.delimiter, if name.ends_with(".tsv") { b'\t' } else { b',' }),
             quote: byte("quote", &options.quote, b'"'),
-            null_marker: options.null_marker.clone().unwrap_or_default(),
+            null_marker: options.null_value.clone().unwrap_or_default(),
             header: options.header.unwrap_or(true),
         };
         let plan = Self {

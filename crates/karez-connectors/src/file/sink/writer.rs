@@ -17,9 +17,10 @@ use serde_json::Value;
 use super::disk::{blocking, create_folder, failed, sync_folder};
 use super::names::{self, Names};
 use super::open_file::{FinishedOutput, OpenFile, open_at};
-use super::options::{Format, IfExists, Plan};
+use super::options::{IfExists, Plan};
 use super::state::{FileState, FinishedFile};
 use super::template::PathTemplate;
+use crate::file::format::Format;
 
 /// Bytes of unwritten Parquet row groups that all open files of a subtask hold together.
 const ROW_GROUPS_BYTES: usize = 96 << 20;

@@ -30,8 +30,10 @@ use serde_json::Value;
 use format::{LineFormat, Lines, read_header};
 use glob::Patterns;
 use input::{Compression, cannot_read, open, stream};
-pub use options::{CompressionOption, CsvSourceOptions, FileFormat, FileSourceOptions, From, OneOrMany};
+pub use options::{CompressionOption, FileSourceOptions, From, OneOrMany};
 use split::Position;
+
+use super::format::Format;
 
 /// What all parts of a source share.
 #[derive(Debug)]
@@ -94,13 +96,14 @@ impl Plan {
 pub fn plan(context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
     let options: FileSourceOptions = parse(context.config)?;
     let mut errors = Vec::new();
-    let csv = options.csv.validate(&mut errors);
-    let at_least_one = [("splitSize", options.split_size.0), ("maxRecordSize", options.max_record_size.0)];
+    let csv = options.validate(&mut errors);
+    let (compression, max_record_size) = (options.compression.unwrap_or_default(), options.max_record_size());
+    let at_least_one = [("splitSize", options.split_size.0), ("maxRecordSize", max_record_size)];
     errors.extend(at_least_one.iter().filter(|(_, n)| *n == 0).map(|(key, _)| ConfigError::new(*key, "must be more than 0")));
-    if options.max_record_size.0 > 256 << 20 {
+    if max_record_size > 256 << 20 {
         errors.push(ConfigError::new("maxRecordSize", "must be at most 256m"));
     }
-    if options.follow && options.format == FileFormat::Parquet {
+    if options.follow && options.format == Format::Parquet {
         errors.push(ConfigError::new("follow", "a Parquet file does not grow line by line; it cannot be followed"));
     }
     if options.follow && context.batch {
@@ -119,20 +122,20 @@ pub fn plan(context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors>
             .into());
     }
     let format = match options.format {
-        FileFormat::Csv => Some(LineFormat::Csv { options: csv.clone(), header: options.csv.header }),
-        FileFormat::Ndjson => Some(LineFormat::Json),
-        FileFormat::Text => Some(LineFormat::Text),
-        FileFormat::Parquet => None,
+        Format::Csv => Some(LineFormat::Csv { options: csv.clone(), header: options.header() }),
+        Format::Ndjson => Some(LineFormat::Json),
+        Format::Text => Some(LineFormat::Text),
+        Format::Parquet => None,
     };
     let schema = match (context.schema, options.format) {
-        (Some(declared), FileFormat::Text) if declared.fields().len() != 1 || declared.field(0).data_type() != &DataType::Utf8 => {
+        (Some(declared), Format::Text) if declared.fields().len() != 1 || declared.field(0).data_type() != &DataType::Utf8 => {
             return Err(ConfigError::new("schema", "`format: text` has one column, of type string").into());
         }
         (Some(declared), _) => Arc::clone(declared),
-        (None, FileFormat::Text) => format::text_schema(options.text_column.as_deref().unwrap_or("line")),
-        (None, FileFormat::Csv) => infer::csv(&files, options.compression, &csv, options.csv.header, options.follow).map_err(|e| not_planned(&e))?,
-        (None, FileFormat::Ndjson) => infer::json(&files, options.compression).map_err(|e| not_planned(&e))?,
-        (None, FileFormat::Parquet) => infer::parquet(&files).map_err(|e| not_planned(&e))?,
+        (None, Format::Text) => format::text_schema(options.text_column.as_deref().unwrap_or("line")),
+        (None, Format::Csv) => infer::csv(&files, compression, &csv, options.header(), options.follow).map_err(|e| not_planned(&e))?,
+        (None, Format::Ndjson) => infer::json(&files, compression).map_err(|e| not_planned(&e))?,
+        (None, Format::Parquet) => infer::parquet(&files).map_err(|e| not_planned(&e))?,
     };
     let columns: Vec<_> = (0..schema.fields().len()).collect();
     let lines = format.map(|format| Lines { format, schema: Arc::clone(&schema), columns: columns.clone() });
@@ -144,9 +147,9 @@ pub fn plan(context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors>
         patterns,
         lines,
         schema: Arc::clone(&schema),
-        compression: options.compression,
+        compression,
         split_size: options.split_size.0,
-        record_limit: usize::try_from(options.max_record_size.0).unwrap_or(usize::MAX / 4),
+        record_limit: usize::try_from(max_record_size).unwrap_or(usize::MAX / 4),
         follow,
     };
     if let Some(first) = files.first() {

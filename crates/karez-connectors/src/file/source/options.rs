@@ -5,6 +5,8 @@ use karez_formats::csv::CsvOptions;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::file::format::{Format, character, refuse_foreign};
+
 /// Options of the `file` source.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -13,23 +15,32 @@ pub struct FileSourceOptions {
     /// out unless the pattern's last part begins with `.` too. Files are read in the order of their paths.
     pub path: OneOrMany,
     /// What is in them.
-    pub format: FileFormat,
-    /// How they are compressed. Default: `auto`.
-    #[serde(default)]
-    pub compression: CompressionOption,
-    /// How CSV is written.
-    #[serde(default)]
-    pub csv: CsvSourceOptions,
-    /// The name of the one column of `format: text`. Default: the name of the declared column, or `line`.
-    #[serde(default)]
+    pub format: Format,
+    /// CSV, NDJSON, text: how they are compressed. Default: `auto`.
+    pub compression: Option<CompressionOption>,
+    /// CSV: the character between two fields (`\t` for a tab). Default: `,`.
+    pub delimiter: Option<String>,
+    /// CSV: the character around fields that hold delimiters, line feeds or quotes; empty: there are no quotes. Default: `"`.
+    pub quote: Option<String>,
+    /// CSV: the character before a quote inside a quoted field. Without it a quote is doubled.
+    pub escape: Option<String>,
+    /// CSV: lines that begin with this character are skipped.
+    pub comment: Option<String>,
+    /// CSV: whether the first record of each file names the columns. Then columns are found by name, in each file by its own header, and columns that
+    /// are not declared are left out; otherwise columns are found by position, and every field must be declared. Default: true.
+    pub header: Option<bool>,
+    /// CSV: what stands for null, one text or a list. In string columns a quoted one is text. Default: nothing at all.
+    pub null_value: Option<OneOrMany>,
+    /// CSV: whether quoted fields may hold line feeds. With `false` large files are read in parts. Default: true.
+    pub multiline: Option<bool>,
+    /// Text: the name of the one column. Default: the name of the declared column, or `line`.
     pub text_column: Option<String>,
     /// An uncompressed file larger than this is read in parts of this size, at the same time where parallelism allows: CSV only with `multiline: false`,
     /// Parquet by row groups. Default: 32m.
     #[serde(default = "split_size")]
     pub split_size: ByteSize,
-    /// A longer record is a bad record. Default: 16m.
-    #[serde(default = "max_record_size")]
-    pub max_record_size: ByteSize,
+    /// CSV, NDJSON, text: a longer record is a bad record. Default: 16m.
+    pub max_record_size: Option<ByteSize>,
     /// Go on reading: lines that are appended, files that are added. A file is known by device, inode and its first bytes, so it may be renamed, and
     /// compressed, while the job runs or not. A line counts when its line feed is there. Not for Parquet. Default: false.
     #[serde(default)]
@@ -46,9 +57,7 @@ const fn split_size() -> ByteSize {
     ByteSize(32 << 20)
 }
 
-const fn max_record_size() -> ByteSize {
-    ByteSize(16 << 20)
-}
+const MAX_RECORD_SIZE: ByteSize = ByteSize(16 << 20);
 
 const fn discovery_interval() -> Span {
     Span::millis(5_000)
@@ -71,21 +80,6 @@ impl OneOrMany {
             Self::Many(many) => many,
         }
     }
-}
-
-/// A file format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum FileFormat {
-    /// Comma-separated values.
-    Csv,
-    /// A JSON object on each line.
-    #[serde(alias = "json")]
-    Ndjson,
-    /// Apache Parquet.
-    Parquet,
-    /// Lines of text, each a row of one column.
-    Text,
 }
 
 /// How files are compressed.
@@ -114,61 +108,51 @@ pub enum From {
     End,
 }
 
-/// How CSV is written.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct CsvSourceOptions {
-    /// Between two fields: one ASCII character. Default: `,`.
-    pub delimiter: char,
-    /// Around fields that hold delimiters, line feeds or quotes; empty: there are no quotes. Default: `"`.
-    pub quote: String,
-    /// Before a quote inside a quoted field. Without it a quote is doubled.
-    pub escape: Option<char>,
-    /// Lines that begin with it are skipped.
-    pub comment: Option<char>,
-    /// Whether the first record of each file names the columns. Then columns are found by name, in each file by its own header, and columns that are
-    /// not declared are left out; otherwise columns are found by position, and every field must be declared. Default: true.
-    pub header: bool,
-    /// What stands for null. In string columns a quoted marker is text. Default: `[""]`.
-    pub null_markers: Vec<String>,
-    /// Whether quoted fields may hold line feeds. With `false` large files are read in parts. Default: true.
-    pub multiline: bool,
-}
-
-impl Default for CsvSourceOptions {
-    fn default() -> Self {
-        Self { delimiter: ',', quote: "\"".to_owned(), escape: None, comment: None, header: true, null_markers: vec![String::new()], multiline: true }
-    }
-}
-
-impl CsvSourceOptions {
-    /// The decoder's options, or what is wrong with these.
+impl FileSourceOptions {
+    /// Refuses what does not belong to the format; gives how CSV is to be read.
     pub(super) fn validate(&self, errors: &mut Vec<ConfigError>) -> CsvOptions {
-        let mut ascii = |key: &str, c: char| {
-            if !c.is_ascii() || matches!(c, '\n' | '\r') {
-                errors.push(ConfigError::new(
-                    format!("csv.{key}"),
-                    format!("`{}` is not one ASCII character other than a line break", c.escape_debug()),
-                ));
-            }
-            u8::try_from(c).unwrap_or(b'?')
+        let csv_only = [
+            ("delimiter", self.delimiter.is_some()),
+            ("quote", self.quote.is_some()),
+            ("escape", self.escape.is_some()),
+            ("comment", self.comment.is_some()),
+            ("header", self.header.is_some()),
+            ("nullValue", self.null_value.is_some()),
+            ("multiline", self.multiline.is_some()),
+        ];
+        refuse_foreign(self.format, &[Format::Csv], &csv_only, errors);
+        refuse_foreign(self.format, &[Format::Text], &[("textColumn", self.text_column.is_some())], errors);
+        let of_lines = [("compression", self.compression.is_some()), ("maxRecordSize", self.max_record_size.is_some())];
+        refuse_foreign(self.format, &[Format::Csv, Format::Ndjson, Format::Text], &of_lines, errors);
+
+        let defaults = CsvOptions::default();
+        let mut given = |key: &str, text: &Option<String>| character(key, text.as_deref(), errors);
+        let delimiter = given("delimiter", &self.delimiter).unwrap_or(defaults.delimiter);
+        let quote = match self.quote.as_deref() {
+            Some("") => None,
+            _ => given("quote", &self.quote).or(defaults.quote),
         };
-        let delimiter = ascii("delimiter", self.delimiter);
-        let quote = self.quote.chars().next().map(|c| ascii("quote", c));
         let options = CsvOptions {
             delimiter,
             quote,
-            escape: self.escape.map(|c| ascii("escape", c)),
-            comment: self.comment.map(|c| ascii("comment", c)),
-            multiline: self.multiline,
-            null_markers: self.null_markers.clone(),
+            escape: given("escape", &self.escape),
+            comment: given("comment", &self.comment),
+            multiline: self.multiline.unwrap_or(true),
+            null_markers: self.null_value.as_ref().map_or_else(|| vec![String::new()], |values| values.as_slice().to_vec()),
         };
-        if self.quote.chars().count() > 1 {
-            errors.push(ConfigError::new("csv.quote", format!("`{}` is more than one character", self.quote)));
-        }
         if quote == Some(delimiter) {
-            errors.push(ConfigError::new("csv.quote", "quote and delimiter are the same"));
+            errors.push(ConfigError::new("quote", "quote and delimiter are the same"));
         }
         options
+    }
+
+    /// Whether the files of CSV begin with a header.
+    pub(super) fn header(&self) -> bool {
+        self.header.unwrap_or(true)
+    }
+
+    /// In bytes.
+    pub(super) fn max_record_size(&self) -> u64 {
+        self.max_record_size.unwrap_or(MAX_RECORD_SIZE).0
     }
 }

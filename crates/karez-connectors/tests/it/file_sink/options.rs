@@ -28,10 +28,13 @@ fn mistakes_are_named_with_their_key() {
         (json!({ "path": "out/a.csv.gz", "compression": "zstd" }), "promises another compression"),
         (json!({ "path": "out/", "format": "parquet", "compression": "gzip" }), "`compression`: Parquet files"),
         (json!({ "path": "out/", "format": "ndjson", "compression": "snappy" }), "`compression`: files of lines"),
-        (json!({ "path": "out/", "format": "ndjson", "delimiter": ";" }), "`delimiter`: only with `format: csv`"),
+        (
+            json!({ "path": "out/", "format": "ndjson", "delimiter": ";" }),
+            "`delimiter`: only with `format: csv`, and this is `format: ndjson`; leave it out",
+        ),
         (json!({ "path": "out/", "format": "csv", "delimiter": "::" }), "`delimiter`: must be one ASCII character"),
         (json!({ "path": "out/", "format": "csv", "delimiter": "\"" }), "delimiter and quote must differ"),
-        (json!({ "path": "out/", "format": "csv", "nullMarker": "a,b" }), "the null marker `a,b` holds a delimiter"),
+        (json!({ "path": "out/", "format": "csv", "nullValue": "a,b" }), "the null value `a,b` holds a delimiter"),
         (json!({ "path": "out/", "format": "text" }), "takes one column of text or binary, but there are: `n` (Int64), `text` (Utf8)"),
     ];
     for (config, expected) in cases {

@@ -109,7 +109,7 @@ async fn parquet_gives_every_value_back() {
 async fn csv_gives_every_value_back_and_tells_null_from_text() {
     for marker in ["", "NA"] {
         let batch = flat();
-        let (_dir, file) = write(&batch, json!({ "format": "csv", "nullMarker": marker, "delimiter": ";", "quote": "'" })).await;
+        let (_dir, file) = write(&batch, json!({ "format": "csv", "nullValue": marker, "delimiter": ";", "quote": "'" })).await;
         let text = std::fs::read(&file).unwrap();
         let options = karez_formats::csv::CsvOptions {
             delimiter: b';',

@@ -19,7 +19,7 @@ fn csv_columns_are_found_by_name_in_each_file_by_its_own_header() {
         .write("a.csv", "id,name,time\n1,\"x, y\",2013-01-01T10:00:00Z\n")
         .write("b.csv", "\u{feff}time,other,id,name\r\n2013-01-01 10:00:00.123,q,2,NA\r\n");
     folder.write("c.csv", "");
-    let config = folder.config("*.csv", "csv", json!({ "csv": { "nullMarkers": ["NA", ""] } }));
+    let config = folder.config("*.csv", "csv", json!({ "nullValue": ["NA", ""] }));
     let schema = schema(&[("name", TEXT), ("id", BIGINT), ("time", TIMESTAMP)]);
     assert_eq!(Job::start(&config, Some(&schema)).settle(), ["x, y|1|2013-01-01T10:00:00", "|2|2013-01-01T10:00:00.123"]);
 }
@@ -37,7 +37,7 @@ fn a_column_missing_in_a_later_file_is_an_error_that_names_the_file() {
 fn csv_without_a_header_is_read_by_position() {
     let folder = Folder::new();
     folder.write("a.csv", "1;x\n2;y");
-    let config = folder.config("a.csv", "csv", json!({ "csv": { "header": false, "delimiter": ";" } }));
+    let config = folder.config("a.csv", "csv", json!({ "header": false, "delimiter": ";" }));
     assert_eq!(Job::start(&config, Some(&schema(&[("n", BIGINT), ("s", TEXT)]))).settle(), ["1|x", "2|y"]);
     let inferred = source(&config, None).unwrap().schema().arrow;
     assert_eq!(inferred.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["column_1", "column_2"]);
@@ -227,7 +227,7 @@ fn the_flights_of_january_2013_are_all_read() {
     if !std::path::Path::new(file).exists() {
         return;
     }
-    let config = json!({ "path": file, "format": "csv", "csv": { "nullMarkers": ["NA"] } });
+    let config = json!({ "path": file, "format": "csv", "nullValue": "NA" });
     let mut job = Job::start(&config, None);
     assert_eq!(job.source.schema().arrow.field_with_name("time_hour").unwrap().data_type(), &TIMESTAMP);
     assert_eq!(job.source.schema().arrow.field_with_name("dep_time").unwrap().data_type(), &BIGINT);

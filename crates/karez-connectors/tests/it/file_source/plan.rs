@@ -17,7 +17,7 @@ fn refused(config: &Value) -> String {
 fn csv_types_are_inferred_and_null_markers_do_not_count() {
     let folder = Folder::new();
     folder.write("a.csv", "n,s,t,d\nNA,x,2013-01-01T10:00:00Z,1.5\n1,y,NA,2\n2,NA,2013-01-01T11:00:00Z,NA\n");
-    let config = folder.config("*.csv", "csv", json!({ "csv": { "nullMarkers": ["NA", ""] } }));
+    let config = folder.config("*.csv", "csv", json!({ "nullValue": ["NA", ""] }));
     assert_eq!(inferred(&config), ["n bigint", "s string", "t timestamp(3)", "d double"]);
     assert_eq!(Job::start(&config, None).settle()[0], "|x|2013-01-01T10:00:00|1.5");
 }
@@ -54,8 +54,8 @@ fn what_cannot_be_planned_is_refused_with_what_to_do() {
     assert!(refused(&folder.config("missing.log", "text", json!({}))).contains("missing.log"));
     assert!(refused(&folder.config("x", "text", json!({}))).contains("is a folder; write"));
     assert!(refused(&csv(json!({ "foramt": 1 }))).contains("did you mean `format`"));
-    assert!(refused(&csv(json!({ "csv": { "delimeter": ";" } }))).contains("delimeter"));
-    assert!(refused(&csv(json!({ "csv": { "quote": "," } }))).contains("quote and delimiter are the same"));
+    assert!(refused(&csv(json!({ "delimeter": ";" }))).contains("did you mean `delimiter`?"));
+    assert!(refused(&csv(json!({ "quote": "," }))).contains("quote and delimiter are the same"));
     assert!(refused(&csv(json!({ "splitSize": 0 }))).contains("splitSize"));
     assert!(refused(&folder.config("a.csv", "parquet", json!({ "follow": true }))).contains("cannot be followed"));
     assert!(refused(&folder.config("x/b.csv", "csv", json!({}))).contains("declare one with `schema:`"));
@@ -63,6 +63,18 @@ fn what_cannot_be_planned_is_refused_with_what_to_do() {
     let declared = schema(&[("id", BIGINT), ("dep_tim", TEXT)]);
     let error = source(&csv(json!({})), Some(&declared)).err().unwrap().to_string();
     assert!(error.contains("a.csv") && error.contains("did you mean `dep_time`?"), "{error}");
+}
+
+#[test]
+fn options_of_another_format_are_refused_all_at_once() {
+    let folder = Folder::new();
+    folder.write("a.json", "{\"a\":1}\n");
+    let config = folder.config("a.json", "ndjson", json!({ "delimiter": ";", "nullValue": "NA", "textColumn": "line" }));
+    let only_csv = |key: &str| format!("`{key}`: only with `format: csv`, and this is `format: ndjson`; leave it out\n");
+    let text = "`textColumn`: only with `format: text`, and this is `format: ndjson`; leave it out";
+    assert_eq!(refused(&config), format!("{}{}{text}", only_csv("delimiter"), only_csv("nullValue")));
+    let parquet = refused(&folder.config("a.json", "parquet", json!({ "compression": "gzip" })));
+    assert!(parquet.starts_with("`compression`: only with `format: csv`, `format: ndjson`, `format: text`, and this is"), "{parquet}");
 }
 
 #[test]

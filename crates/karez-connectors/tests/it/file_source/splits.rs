@@ -56,7 +56,7 @@ proptest! {
         }
         folder.write("a.csv", text);
         let schema = schema(&[("n", BIGINT), ("s", TEXT)]);
-        let config = |split| folder.config("a.csv", "csv", json!({ "csv": { "header": header, "multiline": false }, "splitSize": split }));
+        let config = |split| folder.config("a.csv", "csv", json!({ "header": header, "multiline": false, "splitSize": split }));
         let plain = interrupted(&config(1 << 20), &schema, &[], LIMIT);
         let limit = ReadLimit { rows, bytes: 1 << 20 };
         prop_assert_eq!(interrupted(&config(split), &schema, &stops, limit), plain);
@@ -92,7 +92,7 @@ proptest! {
         let name = if zip { "a.csv.gz" } else { "a.csv" };
         folder.write(name, if zip { gzip(text.as_bytes()) } else { text.into_bytes() });
         let schema = schema(&[("n", BIGINT), ("s", TEXT)]);
-        let config = folder.config(name, "csv", json!({ "csv": { "header": false }, "splitSize": 7 }));
+        let config = folder.config(name, "csv", json!({ "header": false, "splitSize": 7 }));
         let (read, bad) = interrupted(&config, &schema, &stops, ReadLimit { rows, bytes: 1 << 20 });
         prop_assert_eq!(bad, Vec::<String>::new());
         let mut expected: Vec<_> = fields.iter().map(|f| format!("1|{f}|")).collect();

@@ -128,3 +128,22 @@ job:
     bench.karez(&["run", bench.file("copy.yaml", copy)]).with(0);
     assert_eq!(std::fs::read_to_string(bench.path().join("out.csv")).unwrap(), "zone,total,n,most\n1,12,2,7\n");
 }
+
+#[test]
+fn csv_options_mean_the_same_at_both_ends() {
+    let bench = Bench::new();
+    let text = "1;'a;b';NA\n2;NA;'NA'\n";
+    bench.file("in.csv", text);
+    let options = "format: csv, delimiter: \";\", quote: \"'\", nullValue: NA, header: false";
+    let job = format!(
+        "
+job:
+  name: copy
+  type: batch
+  source: {{ connector: file, config: {{ path: in.csv, {options} }}, schema: {{ a: int, b: string, c: string }} }}
+  sink: {{ connector: file, config: {{ path: out.csv, {options} }} }}
+"
+    );
+    bench.karez(&["run", bench.file("job.yaml", &job)]).with(0);
+    assert_eq!(std::fs::read_to_string(bench.path().join("out.csv")).unwrap(), text);
+}

@@ -30,7 +30,7 @@ fn connectors_and_operators_are_listed() {
 fn options_come_from_the_code() {
     let bench = Bench::new();
     let file = bench.karez(&["connectors", "file"]).with(0).out;
-    assert!(file.contains("Options of the source") && file.contains("Options of the sink") && file.contains("nullMarkers"), "{file}");
+    assert!(file.contains("Options of the source") && file.contains("Options of the sink") && file.contains("nullValue"), "{file}");
     let flat_map = bench.karez(&["connectors", "flat-map"]).with(0).out;
     assert!(flat_map.contains("unnest") && flat_map.contains("required"), "{flat_map}");
     let typo = bench.karez(&["connectors", "flie"]).with(2).err;
