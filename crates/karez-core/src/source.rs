@@ -189,12 +189,18 @@ pub trait SplitEnumerator: Send {
 #[async_trait]
 pub trait SplitReader: Send {
     /// The next rows. **Cancel-safe**: when the future is dropped before it is ready nothing has been lost and [`Self::position`] has not moved.
+    ///
+    /// **Answer; do not wait for rows.** A subtask asks its splits in turn and one at a time: while this call waits, its other splits are not read, and
+    /// neither they nor this one can be found idle, so that the watermark of the whole job stands still. Where there is nothing now, answer
+    /// [`Read::Nothing`]; the split is asked again after [`Self::poll_interval_ms`]. Waiting for I/O that is under way (a page being fetched) is
+    /// fine. A client that only knows how to wait for the next message belongs into a task of its own that puts messages into a bounded channel,
+    /// from which `next` takes with `try_recv`; dropping the reader must end that task.
     async fn next(&mut self, limit: ReadLimit) -> Result<Read>;
 
     /// Where reading goes on: behind the rows of the last `next`, and nothing after them. A split opened there gives exactly the rest.
     fn position(&self) -> Result<Value>;
 
-    /// Milliseconds the engine waits after [`Read::Nothing`].
+    /// Milliseconds the engine waits after [`Read::Nothing`] before it asks this split again; others are asked meanwhile. What a row waits at most.
     fn poll_interval_ms(&self) -> u64 {
         100
     }
