@@ -61,6 +61,11 @@ pub trait OperatorSpec: Send + Sync + 'static {
         false
     }
 
+    /// Whether it holds rows back that the end of the input makes it give, such as those of a window that more input would have changed.
+    fn gives_at_end(&self) -> bool {
+        self.is_stateful()
+    }
+
     /// Whether the same input gives the same output.
     fn determinism(&self) -> Determinism {
         Determinism::Deterministic

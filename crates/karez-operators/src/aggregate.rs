@@ -112,6 +112,10 @@ impl OperatorSpec for AggregateSpec {
             Some(_) => Determinism::No("time-to-live follows the clock".into()),
             None => self.aggregates.determinism(),
         }
+    fn gives_at_end(&self) -> bool {
+        self.bounded
+    }
+
     }
 
     fn required_columns(&self, _: usize) -> Option<Vec<usize>> {

@@ -147,6 +147,10 @@ impl OperatorSpec for DeduplicateSpec {
     }
 
     fn required_columns(&self, _: usize) -> Option<Vec<usize>> {
+    fn gives_at_end(&self) -> bool {
+        self.kept == Kept::LastAtEnd
+    }
+
         Some(self.keys.clone())
     }
 

@@ -12,6 +12,7 @@ use crate::sliced_windows::{events, keyed, run};
 fn the_first_row_of_a_key_passes_and_later_ones_do_not() {
     let mut job = Job::new("deduplicate", json!({ "keyBy": ["user_id"] }));
     assert_eq!(job.spec.outputs()[0].schema, orders());
+    assert!(!job.spec.gives_at_end());
     job.orders(&[order(1, 1.0, 0), order(2, 2.0, 0), order(1, 3.0, 0)]);
     job.restart(3);
     job.orders(&[order(2, 4.0, 0), order(3, 5.0, 0)]);
@@ -23,6 +24,7 @@ fn the_last_row_of_a_key_replaces_the_one_before() {
     let mut job = Job::new("deduplicate", json!({ "keyBy": ["user_id"], "keep": "last" }));
     let schema = &job.spec.outputs()[0].schema;
     assert_eq!((schema.change_mode, schema.key.as_slice()), (ChangeMode::Changelog, &["user_id".to_owned()][..]));
+    assert!(!job.spec.gives_at_end());
     job.orders(&[order(1, 1.0, 0), order(1, 2.0, 0)]);
     assert_eq!(job.take(0), ["1|2.0|x|01T00:00:00|0"]);
     job.restart(2);
@@ -35,6 +37,7 @@ fn the_last_row_of_a_key_replaces_the_one_before() {
 fn of_a_batch_job_the_last_rows_come_at_the_end() {
     let config = json!({ "keyBy": ["user_id"], "keep": "last" });
     let mut job = Job::of(plan_as("deduplicate", config, &[orders()], true).unwrap(), 1).with_capacity(1);
+    assert!(job.spec.gives_at_end());
     for part in [0..15_000, 5_000..20_000] {
         let rows: Vec<_> = part.clone().map(|i| order(i, part.start as f64, 0)).collect();
         rows.chunks(8192).for_each(|rows| job.orders(rows));

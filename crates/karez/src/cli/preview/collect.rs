@@ -17,7 +17,7 @@ pub(super) struct Collection {
     connector: String,
     letters: bool,
     limit: usize,
-    behind_state: AtomicBool,
+    held_back: AtomicBool,
     input_ended: AtomicBool,
     rows: Mutex<Vec<Kept>>,
     full: watch::Sender<bool>,
@@ -38,7 +38,7 @@ impl Collection {
             connector,
             letters,
             limit,
-            behind_state: AtomicBool::new(false),
+            held_back: AtomicBool::new(false),
             input_ended: AtomicBool::new(false),
             rows: Mutex::default(),
             full: watch::Sender::new(limit == 0),
@@ -60,11 +60,11 @@ impl Collection {
         self.letters
     }
 
-    pub(super) fn set_behind_state(&self, yes: bool) {
-        self.behind_state.store(yes, Relaxed);
+    pub(super) fn set_held_back(&self, yes: bool) {
+        self.held_back.store(yes, Relaxed);
     }
 
-    /// What comes out of state from now on is partial.
+    /// From now on rows that an operator held back are partial.
     pub(super) fn input_ended(&self) {
         self.input_ended.store(true, Relaxed);
     }
@@ -86,7 +86,7 @@ impl Collection {
     }
 
     fn add(&self, batch: &RecordBatch) {
-        let partial = self.input_ended.load(Relaxed) && self.behind_state.load(Relaxed);
+        let partial = self.input_ended.load(Relaxed) && self.held_back.load(Relaxed);
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let have: usize = rows.iter().map(|k| k.batch.num_rows()).sum();
         let more = batch.num_rows().min(self.limit.saturating_sub(have));

@@ -45,7 +45,7 @@ pub(crate) fn preview(args: &PreviewArgs) -> Outcome {
     let collections = replace_sinks(&mut file.graph, args.limit);
     let graph = plan_job(&file)?;
     for collection in &collections {
-        collection.set_behind_state(is_behind_state(&file.graph, &graph, collection.node()));
+        collection.set_held_back(is_held_back(&file.graph, &graph, collection.node()));
     }
     let runtimes = Runtimes::start(&graph.settings.resources.thread_pool)?;
     let options = JobOptions {
@@ -104,13 +104,13 @@ fn replace_sinks(graph: &mut StreamGraph, limit: usize) -> Vec<Arc<Collection>> 
     collections
 }
 
-/// Whether rows of a sink come out of state, so that the end of the input makes it give what it would have added to.
-fn is_behind_state(stream: &StreamGraph, job: &JobGraph, sink: &str) -> bool {
+/// Whether rows reach a sink that an operator held back, and gives since the preview ended the input.
+fn is_held_back(stream: &StreamGraph, job: &JobGraph, sink: &str) -> bool {
     let operators = || job.vertices.iter().flat_map(|v| &v.operators);
     let mut waiting = vec![sink];
     let mut seen = Vec::new();
     while let Some(node) = waiting.pop() {
-        if operators().any(|o| o.name == node && o.spec.is_stateful()) {
+        if operators().any(|o| o.name == node && o.spec.gives_at_end()) {
             return true;
         }
         if !seen.contains(&node) {

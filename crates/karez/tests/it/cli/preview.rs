@@ -29,6 +29,21 @@ fn windows_that_the_end_of_reading_cut_short_are_marked() {
 }
 
 #[test]
+fn rows_that_no_more_input_would_change_are_not_marked() {
+    let bench = Bench::new();
+    for operator in
+        ["type: deduplicate, keyBy: [bidder], keep: first", "type: deduplicate, keyBy: [bidder], keep: last", "type: aggregate, keyBy: [bidder]"]
+    {
+        let window = ENDLESS.find("      window:").unwrap()..ENDLESS.find("  sinks:").unwrap();
+        let mut job = ENDLESS.to_owned();
+        job.replace_range(window, "");
+        let job = job.replace("type: window-aggregate", &operator.replace(", ", "\n      "));
+        let done = bench.karez(&["preview", "--limit", "1000000", "--timeout", "300ms", bench.file("job.yaml", &job)]).with(0);
+        assert!(done.out.contains("| bidder ") && !done.out.contains("partial"), "{operator}: {}", done.out);
+    }
+}
+
+#[test]
 fn exactly_once_is_not_asked_of_a_preview() {
     let bench = Bench::new();
     let job = NUMBERS.replace("  name: Numbers\n", "  name: Numbers\n  delivery: exactly-once\n");
