@@ -200,7 +200,8 @@ impl Sink for SqliteSink {
                 stage::create_shared(t)?;
                 stage::create(t, &stage, &fitted)?;
                 stage::fence(t, &context)?;
-                stage::remove_leftovers(t, &context, &keep)
+                stage::remove_leftovers(t, &context, &keep)?;
+                stage::remove_abandoned(t, &context)
             };
             database.transact(true, None, prepare).await?;
         }

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!  __karez_stage_HASH   rows that wait for their commit, one table per sink and shape of its rows; id = lot << 32 | number in the lot
-//!  __karez_lots         a lot: what one subtask staged between two barriers; its row goes when it is committed or thrown away
+//!  __karez_lots         a lot: what one subtask staged between two barriers; sealed (it has an epoch) at the second; its row goes when it is
+//!                       committed or thrown away
 //!  __karez_commits      the marker: the newest lot committed of each (run, node, generation, subtask), its epoch, and the permit it was committed by
 //!  __karez_refused      rows that the table refused at their commit, until the next commit of the sink: a repeated commit names them again
 //!  __karez_generations  the newest start of a run: an older one can neither stage nor commit
 //! ```
 //! A lot that stands in `__karez_lots` is pending; one that does not, and is not newer than the marker, is committed. Lots of one writer are committed
 //! in order, so one marker per writer is enough and the table does not grow with time.
+
+use std::collections::BTreeSet;
 
 use karez_core::sink::SinkRunContext;
 use karez_core::{Error, Generation, Result};
@@ -146,9 +149,40 @@ pub(super) fn remove_leftovers(transaction: &Transaction<'_>, context: &SinkRunC
     Ok(())
 }
 
+/// Throws away what other runs of this job staged and never sealed: no manifest and no savepoint names it, so nobody can commit it. Sealed lots stay,
+/// since a savepoint may name them.
+///
+/// Such a run was abandoned (`--fresh`), as far as can be seen from here. Should it be alive after all, under another state directory, the lot must
+/// not be committed without the rows removed: its generation is counted up, so that it stops at its next transaction and goes on from its checkpoint.
+pub(super) fn remove_abandoned(transaction: &Transaction<'_>, context: &SinkRunContext) -> rusqlite::Result<()> {
+    let sql = "SELECT id, stage, run, EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = stage) FROM __karez_lots
+               WHERE job = ?1 AND node = ?2 AND run <> ?3 AND epoch IS NULL";
+    let lots = transaction
+        .prepare(sql)?
+        .query_map(params![context.job, context.node, context.run.0], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, String, String, bool)>>>()?;
+    let runs: BTreeSet<&str> = lots.iter().map(|(_, _, run, _)| run.as_str()).collect();
+    for run in runs {
+        let sql = "UPDATE __karez_generations SET generation = generation + 1 WHERE run = ?1 AND node = ?2";
+        transaction.execute(sql, params![run, context.node])?;
+    }
+    for (id, stage, _, has_rows) in lots {
+        if has_rows {
+            remove(transaction, id, &stage)?;
+        } else {
+            forget(transaction, id)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a lot and its rows.
 pub(super) fn remove(transaction: &Transaction<'_>, lot: i64, stage: &str) -> rusqlite::Result<()> {
     let (first, last) = (lot << ROW_BITS, (lot << ROW_BITS) + (MAX_LOT_ROWS - 1));
     transaction.prepare_cached(&format!("DELETE FROM {} WHERE __karez_id BETWEEN ?1 AND ?2", Sqlite.quote(stage)))?.execute([first, last])?;
+    forget(transaction, lot)
+}
+
+fn forget(transaction: &Transaction<'_>, lot: i64) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM __karez_lots WHERE id = ?1")?.execute([lot]).map(drop)
 }

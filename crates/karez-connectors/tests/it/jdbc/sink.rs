@@ -1,6 +1,6 @@
 //! Exactly once: kills at every point, replays, generations, subtasks.
 
-use karez_core::sink::{CommitPermit, SinkGuarantee};
+use karez_core::sink::{CommitPermit, SinkGuarantee, SinkRunContext};
 use karez_core::{CommitOutcome, Epoch, StreamSchema};
 use serde_json::json;
 
@@ -127,6 +127,55 @@ async fn another_run_keeps_what_this_one_staged() {
     assert_eq!(outcomes(&commit(sink.as_ref(), &other, Epoch(1), &manifest).await), ["committed"]);
     assert_eq!(outcomes(&one.commit(1, &manifest).await), ["already"]);
     assert_eq!(base.count("t"), 1);
+}
+
+/// Another run of the same job, or of another.
+fn another(job: &str) -> SinkRunContext {
+    SinkRunContext { run: karez_core::RunId("fedcba987654".into()), job: job.into(), ..run(1) }
+}
+
+#[tokio::test]
+async fn a_new_run_removes_what_an_abandoned_one_never_sealed_and_nothing_else() {
+    let base = Base::new();
+    let mut abandoned = Process::start(&table_config(&base), two_columns(), 1, 2, &[]).await;
+    abandoned.write(0, rows(&[(1, "sealed")])).await;
+    let manifest = abandoned.barrier(1).await;
+    for (subtask, row) in [(0, (2, "x")), (1, (3, "y"))] {
+        abandoned.write(subtask, rows(&[row])).await;
+        abandoned.writers[subtask].flush().await.unwrap();
+    }
+    assert_eq!((base.staged(), base.count("__karez_lots")), (3, 3));
+    let sink = sink(&table_config(&base), &StreamSchema::append_only(two_columns()));
+    sink.prepare(&another("other job"), &[]).await.unwrap();
+    assert_eq!(base.staged(), 3, "another job's rows are not touched");
+    sink.prepare(&another("job"), &[]).await.unwrap();
+    assert_eq!((base.staged(), base.count("__karez_lots")), (1, 1));
+    // A savepoint of the abandoned run still names what it sealed.
+    assert_eq!(outcomes(&commit(sink.as_ref(), &another("job"), Epoch(1), &manifest).await), ["committed"]);
+    assert_eq!(base.rows("SELECT id, name FROM t"), ["1|sealed"]);
+}
+
+#[tokio::test]
+async fn a_run_that_was_taken_for_abandoned_stops_and_goes_on_from_its_checkpoint_without_loss() {
+    let base = Base::new();
+    let mut alive = Process::start(&table_config(&base), two_columns(), 1, 2, &[]).await;
+    alive.write(0, rows(&[(1, "a")])).await;
+    let manifest = alive.barrier(1).await;
+    for subtask in 0..2 {
+        alive.write(subtask, rows(&[(2, "b")])).await;
+        alive.writers[subtask].flush().await.unwrap();
+    }
+    let sink = sink(&table_config(&base), &StreamSchema::append_only(two_columns()));
+    sink.prepare(&another("job"), &[]).await.unwrap();
+    alive.write(0, rows(&[(3, "c")])).await;
+    let error = alive.writers[0].prepare_commit(Epoch(2), false).await.unwrap_err();
+    assert!(error.message().contains("was started again"), "{error}");
+    let mut restarted = Process::start(&table_config(&base), two_columns(), 2, 1, &manifest).await;
+    restarted.write(0, rows(&[(2, "b"), (3, "c")])).await;
+    let sealed = restarted.barrier(2).await;
+    restarted.commit(2, &sealed).await;
+    assert_eq!(base.rows("SELECT id FROM t ORDER BY id"), ["1", "2", "3"]);
+    assert_eq!(base.staged(), 0);
 }
 
 #[tokio::test]
