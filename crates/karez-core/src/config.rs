@@ -86,14 +86,17 @@ impl From<ConfigErrors> for crate::Error {
 pub fn parse<T: DeserializeOwned + JsonSchema>(config: &Value) -> Result<T, ConfigErrors> {
     let resolved = resolve_env(config, &|name| std::env::var(name).ok())?;
     let schema = schemars::schema_for!(T);
-    let unknown = unknown_keys(&resolved, &schema);
-    if !unknown.is_empty() {
-        return Err(ConfigErrors(unknown));
-    }
+    check_keys(&resolved, &schema)?;
     serde_path_to_error::deserialize(&resolved).map_err(|e| {
         let path = e.path().to_string();
         ConfigError::new(if path == "." { String::new() } else { path }, e.into_inner().to_string()).into()
     })
+}
+
+/// Refuses what [`unknown_keys`] finds.
+pub fn check_keys(config: &Value, schema: &schemars::Schema) -> Result<(), ConfigErrors> {
+    let unknown = unknown_keys(config, schema);
+    if unknown.is_empty() { Ok(()) } else { Err(ConfigErrors(unknown)) }
 }
 
 /// Keys of the top level that the schema of a struct does not know. (Deeper levels are serde's `deny_unknown_fields`.)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use serde_json::Value;
 
-use crate::config::ConfigErrors;
+use crate::config::{self, ConfigErrors};
 use crate::sink::SinkGuarantee;
 use crate::{Sink, Source, StreamSchema};
 
@@ -28,6 +28,17 @@ pub trait Connector: Send + Sync + 'static {
     /// The options of its sink as a JSON Schema; `None` where it has no sink.
     fn sink_options(&self) -> Option<schemars::Schema> {
         None
+    }
+
+    /// What can be said about the options of its source while the rows are not known, as when their declaration has errors of its own. Here: keys it
+    /// does not know; those that parse them say more.
+    fn check_source(&self, config: &Value) -> Result<(), ConfigErrors> {
+        self.source_options().map_or(Ok(()), |options| config::check_keys(config, &options))
+    }
+
+    /// What can be said about the options of its sink while the rows are not known. Here: keys it does not know.
+    fn check_sink(&self, config: &Value) -> Result<(), ConfigErrors> {
+        self.sink_options().map_or(Ok(()), |options| config::check_keys(config, &options))
     }
 
     /// What its sink can promise over crashes, depending on its options: for the table of connectors.

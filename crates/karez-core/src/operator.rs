@@ -34,7 +34,7 @@ pub enum Determinism {
 }
 
 /// One output of an operator. The first is the main one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputPort {
     /// `main`, or the name a user connects to (`late`, a route's name). Errors are not a port: see [`Output::reject`].
     pub name: String,

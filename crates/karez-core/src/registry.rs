@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::config::{ConfigError, ConfigErrors};
+use crate::config::{self, ConfigError, ConfigErrors};
 use crate::error::did_you_mean;
 use crate::{Connector, OperatorSpec, StreamSchema};
 
@@ -19,6 +19,12 @@ pub trait OperatorFactory: Send + Sync + 'static {
 
     /// Its options as a JSON Schema.
     fn options(&self) -> schemars::Schema;
+
+    /// What can be said about the options while the inputs are not known, as when the node before has errors of its own. Here: keys it does not know;
+    /// those that parse them say more.
+    fn check(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::check_keys(config, &self.options())
+    }
 
     /// Validates the options against the inputs.
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors>;

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use karez_core::config::unknown_keys;
 use karez_core::error::did_you_mean;
 use karez_core::operator::{MAIN, OutputPort};
 use karez_core::schema::{change_field, is_event_time_type, is_hidden};
@@ -38,17 +37,23 @@ pub(crate) struct BoundNode {
 }
 
 /// All nodes, bound where nothing stood in the way.
-pub(crate) struct Binding(Vec<Option<BoundNode>>);
+pub(crate) struct Binding {
+    nodes: Vec<Option<BoundNode>>,
+    /// The outputs of nodes that could not be bound, where they are known all the same: what reads them can be checked.
+    told: Vec<Option<Vec<OutputPort>>>,
+}
 
 impl Binding {
     pub(crate) fn of(topology: &Topology<'_>, registry: &Registry, overrides: &Overrides, errors: &mut Errors) -> Self {
-        let mut binding = Self(topology.graph.nodes.iter().map(|_| None).collect());
-        let mut binder = Binder { topology, registry, overrides, errors, origins: origins(topology) };
+        let nodes = topology.graph.nodes.len();
+        let mut binding = Self { nodes: (0..nodes).map(|_| None).collect(), told: vec![None; nodes] };
+        let mut binder = Binder { topology, registry, overrides, errors, origins: origins(topology), told: None };
         for &n in &topology.order {
-            binding.0[n] = binder.bind(n, &binding);
+            binding.nodes[n] = binder.bind(n, &binding);
+            binding.told[n] = binder.told.take();
         }
-        for n in 0..topology.graph.nodes.len() {
-            if binding.0[n].is_none() {
+        for n in 0..nodes {
+            if binding.nodes[n].is_none() {
                 binder.look_at(n);
             }
         }
@@ -56,11 +61,16 @@ impl Binding {
     }
 
     pub(crate) fn get(&self, node: usize) -> Option<&BoundNode> {
-        self.0[node].as_ref()
+        self.nodes[node].as_ref()
     }
 
     pub(crate) fn take(&mut self, node: usize) -> Option<BoundNode> {
-        self.0[node].take()
+        self.nodes[node].take()
+    }
+
+    /// The outputs of a node, bound or not, but `errors`.
+    fn outputs(&self, node: usize) -> Option<&[OutputPort]> {
+        self.get(node).map(|bound| &bound.outputs).or(self.told[node].as_ref()).map(Vec::as_slice)
     }
 
     /// The rows of an output of a node; the index of the output, `None` for `errors`.
@@ -68,7 +78,7 @@ impl Binding {
         if port == ERRORS_PORT {
             return Some((None, dead_letter::stream_schema()));
         }
-        let outputs = &self.get(node)?.outputs;
+        let outputs = self.outputs(node)?;
         outputs.iter().position(|o| o.name == port).map(|i| (Some(i), outputs[i].schema.clone()))
     }
 }
@@ -91,6 +101,8 @@ struct Binder<'a, 'g> {
     overrides: &'a Overrides,
     errors: &'a mut Errors,
     origins: HashSet<usize>,
+    /// The outputs of the node in hand, if it cannot be bound.
+    told: Option<Vec<OutputPort>>,
 }
 
 impl<'a> Binder<'a, '_> {
@@ -102,24 +114,21 @@ impl<'a> Binder<'a, '_> {
         }
     }
 
-    /// What can be said about a node without its inputs: its type, and keys that no input would make known.
+    /// What can be said about a node that could not be bound: its type, and the options that no rows would make right.
     fn look_at(&mut self, n: usize) {
         let node = self.topology.node(n);
-        match &node.kind {
-            NodeKind::Source { .. } => {}
-            NodeKind::Operator(Implementation::Named { name, config }) => match self.registry.operator(name) {
-                Ok(factory) => self.errors.config(&node.name, "", karez_core::config::ConfigErrors(unknown_keys(config, &factory.options()))),
-                Err(e) => self.errors.push(PlanError::of_config(&node.name, "", e)),
-            },
-            NodeKind::Sink(Implementation::Named { name, config }) => match self.registry.connector(name) {
-                Ok(connector) => {
-                    if let Some(options) = connector.sink_options() {
-                        self.errors.config(&node.name, "config", karez_core::config::ConfigErrors(unknown_keys(config, &options)));
-                    }
-                }
-                Err(e) => self.errors.push(PlanError::of_config(&node.name, "", e)),
-            },
-            NodeKind::Operator(Implementation::InCode(_)) | NodeKind::Sink(Implementation::InCode(_)) => {}
+        let (checked, prefix) = match &node.kind {
+            NodeKind::Source { connector: Implementation::Named { name, config }, .. } => {
+                (self.registry.connector(name).map(|c| c.check_source(config)), "config")
+            }
+            NodeKind::Operator(Implementation::Named { name, config }) => (self.registry.operator(name).map(|o| o.check(config)), ""),
+            NodeKind::Sink(Implementation::Named { name, config }) => (self.registry.connector(name).map(|c| c.check_sink(config)), "config"),
+            _ => return,
+        };
+        match checked {
+            Ok(Ok(())) => {}
+            Ok(Err(errors)) => self.errors.config(&node.name, prefix, errors),
+            Err(unknown) => self.errors.push(PlanError::of_config(&node.name, "", unknown)),
         }
     }
 
@@ -137,19 +146,13 @@ impl<'a> Binder<'a, '_> {
             let source = match connector {
                 Implementation::InCode(source) => Arc::clone(source),
                 Implementation::Named { name, config } => {
-                    let connector = self.connector(&node.name, name)?;
-                    if connector.source_options().is_none() {
-                        self.errors.push(
-                            PlanError::at(&node.name, "connector", format!("connector `{name}` has no source"))
-                                .hint(format!("connectors with one: {}", self.connectors(|c| c.source_options().is_some()))),
-                        );
-                        return None;
-                    }
                     let context = SourceContext { node: &node.name, config, schema: declared.as_ref(), batch };
-                    match connector.source(context) {
-                        Ok(source) => source,
-                        Err(e) => {
-                            self.errors.config(&node.name, "config", e);
+                    match self.named_source(name, context) {
+                        Some(source) => source,
+                        None => {
+                            // The rows are known by what the user says of them.
+                            let schema = StreamSchema::append_only(declared?);
+                            self.told = self.stream(n, event_time.as_ref(), schema, batch).map(|(_, output)| vec![output]);
                             return None;
                         }
                     }
@@ -164,23 +167,40 @@ impl<'a> Binder<'a, '_> {
                     .hint("make the source bounded, or the job `type: streaming`"),
             );
         }
-        let arrow = source.schema().arrow;
-        if let Some(hidden) = arrow.fields().iter().find(|f| is_hidden(f)) {
+        let (event_time, output) = self.stream(n, event_time.as_ref(), source.schema(), batch)?;
+        let with_origin = self.origins.contains(&n);
+        Some(BoundNode { bound: Bound::Source { source, event_time, with_origin, pushed }, outputs: vec![output], bounded })
+    }
+
+    fn named_source(&mut self, name: &str, context: SourceContext<'_>) -> Option<Arc<dyn Source>> {
+        let connector = self.connector(context.node, name)?;
+        if connector.source_options().is_none() {
+            self.errors.push(
+                PlanError::at(context.node, "connector", format!("connector `{name}` has no source"))
+                    .hint(format!("connectors with one: {}", self.connectors(|c| c.source_options().is_some()))),
+            );
+            return None;
+        }
+        connector.source(context).map_err(|e| self.errors.config(context.node, "config", e)).ok()
+    }
+
+    /// The stream that a source of this schema gives: with event time, and the origin where it is needed.
+    fn stream(&mut self, n: usize, event_time: Option<&EventTime>, schema: StreamSchema, batch: bool) -> Option<(Option<EventTime>, OutputPort)> {
+        let node = self.topology.node(n);
+        if let Some(hidden) = schema.arrow.fields().iter().find(|f| is_hidden(f)) {
             self.errors.push(PlanError::at(&node.name, "schema", format!("the name of column `{}` is reserved", hidden.name())));
             return None;
         }
         let event_time = match event_time {
             None => None,
-            Some(time) => Some(self.event_time(&node.name, time, &arrow, batch)?),
+            Some(time) => Some(self.event_time(&node.name, time, &schema.arrow, batch)?),
         };
-        let origin = self.origins.contains(&n);
         let schema = StreamSchema {
-            arrow: if origin { with_origin(&arrow) } else { arrow },
+            arrow: if self.origins.contains(&n) { with_origin(&schema.arrow) } else { Arc::clone(&schema.arrow) },
             event_time: event_time.as_ref().map(|t| t.column.clone()),
-            ..source.schema()
+            ..schema
         };
-        let outputs = vec![OutputPort { name: MAIN.into(), schema }];
-        Some(BoundNode { bound: Bound::Source { source, event_time, with_origin: origin, pushed }, outputs, bounded })
+        Some((event_time, OutputPort { name: MAIN.into(), schema }))
     }
 
     fn declared(&mut self, node: &str, columns: &[(String, String)]) -> Option<SchemaRef> {
@@ -239,6 +259,10 @@ impl<'a> Binder<'a, '_> {
     fn operator(&mut self, n: usize, implementation: &Implementation<dyn OperatorSpec>, binding: &Binding) -> Option<BoundNode> {
         let node = self.topology.node(n);
         let inputs = self.inputs(n, binding)?;
+        if !self.follows_bound(n, binding) {
+            self.told = self.outputs_either_way(n, implementation, &inputs);
+            return None;
+        }
         let bounded = self.bounded(n, binding);
         let spec = match implementation {
             Implementation::InCode(spec) => Arc::clone(spec),
@@ -262,6 +286,37 @@ impl<'a> Binder<'a, '_> {
         };
         let outputs = spec.outputs().to_vec();
         Some(BoundNode { bound: Bound::Operator { spec, inputs }, outputs, bounded })
+    }
+
+    /// The outputs of an operator of which the inputs are known, but not whether they end. Only errors that there are in both cases are told.
+    fn outputs_either_way(
+        &mut self,
+        n: usize,
+        implementation: &Implementation<dyn OperatorSpec>,
+        inputs: &[StreamSchema],
+    ) -> Option<Vec<OutputPort>> {
+        let node = self.topology.node(n);
+        let (name, config) = match implementation {
+            Implementation::InCode(spec) => return Some(spec.outputs().to_vec()),
+            Implementation::Named { name, config } => (name, config),
+        };
+        let factory = self.registry.operator(name).map_err(|e| self.errors.push(PlanError::of_config(&node.name, "", e))).ok()?;
+        let batch = self.topology.graph.settings.job_type == JobType::Batch;
+        let plan = |bounded| factory.plan(PlanContext { node: &node.name, config, inputs, bounded: bounded || batch, batch });
+        match (plan(true), plan(false)) {
+            (Ok(one), Ok(other)) => (one.outputs() == other.outputs()).then(|| one.outputs().to_vec()),
+            (Err(mut one), Err(other)) => {
+                one.0.retain(|e| other.0.contains(e));
+                self.errors.config(&node.name, "", one);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether all that a node reads is bound.
+    fn follows_bound(&self, n: usize, binding: &Binding) -> bool {
+        self.topology.inputs[n].iter().all(|&l| binding.get(self.topology.links[l].from).is_some())
     }
 
     fn sink(&mut self, n: usize, implementation: &Implementation<dyn Sink>, binding: &Binding) -> Option<BoundNode> {
@@ -289,6 +344,9 @@ impl<'a> Binder<'a, '_> {
                 }
             }
         };
+        if !self.follows_bound(n, binding) {
+            return None;
+        }
         let bounded = self.bounded(n, binding);
         Some(BoundNode { bound: Bound::Sink { sink, input }, outputs: Vec::new(), bounded })
     }
@@ -326,9 +384,9 @@ impl<'a> Binder<'a, '_> {
                 continue;
             }
             good = false;
-            // A node that could not be bound has been complained about already.
-            let Some(from) = binding.get(link.from) else { continue };
-            let mut ports: Vec<&str> = from.outputs.iter().map(|o| o.name.as_str()).collect();
+            // A node of which nothing is known has been complained about already.
+            let Some(outputs) = binding.outputs(link.from) else { continue };
+            let mut ports: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
             ports.push(ERRORS_PORT);
             let error = PlanError::at(&edge.to, link.path(), format!("`{}` has no output `{}`; outputs: {}", edge.from, edge.port, ports.join(", ")));
             self.errors.push(match did_you_mean(&edge.port, ports.iter().copied()) {

@@ -17,6 +17,7 @@ use karez_core::state::{KeyedTable, Snapshot};
 use karez_core::{Clock, Distribution, Operator, OperatorContext, OperatorFactory, OperatorSpec, Output, PlanContext, Progress, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::aggregates::Aggregates;
 use crate::expiry::Expiry;
@@ -64,6 +65,10 @@ impl OperatorFactory for Aggregate {
         schemars::schema_for!(AggregateOptions)
     }
 
+    fn check(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::parse::<AggregateOptions>(config).map(drop)
+    }
+
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors> {
         let input = inputs::single(&context)?;
         inputs::append_only(self.name(), input)?;
@@ -107,15 +112,15 @@ impl OperatorSpec for AggregateSpec {
         true
     }
 
+    fn gives_at_end(&self) -> bool {
+        self.bounded
+    }
+
     fn determinism(&self) -> Determinism {
         match self.ttl_ms {
             Some(_) => Determinism::No("time-to-live follows the clock".into()),
             None => self.aggregates.determinism(),
         }
-    fn gives_at_end(&self) -> bool {
-        self.bounded
-    }
-
     }
 
     fn required_columns(&self, _: usize) -> Option<Vec<usize>> {

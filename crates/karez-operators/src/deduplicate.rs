@@ -21,6 +21,7 @@ use karez_core::{
 use karez_expr::GroupTable;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::expiry::Expiry;
 use crate::inputs;
@@ -71,6 +72,10 @@ impl OperatorFactory for Deduplicate {
 
     fn options(&self) -> schemars::Schema {
         schemars::schema_for!(DeduplicateOptions)
+    }
+
+    fn check(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::parse::<DeduplicateOptions>(config).map(drop)
     }
 
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors> {
@@ -142,15 +147,15 @@ impl OperatorSpec for DeduplicateSpec {
         true
     }
 
+    fn gives_at_end(&self) -> bool {
+        self.kept == Kept::LastAtEnd
+    }
+
     fn determinism(&self) -> Determinism {
         Determinism::No("which row of a key comes first or last hangs on the order in which they arrive".into())
     }
 
     fn required_columns(&self, _: usize) -> Option<Vec<usize>> {
-    fn gives_at_end(&self) -> bool {
-        self.kept == Kept::LastAtEnd
-    }
-
         Some(self.keys.clone())
     }
 

@@ -10,6 +10,7 @@ use karez_core::{Operator, OperatorContext, OperatorFactory, OperatorSpec, Outpu
 use karez_expr::CompiledExpr;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{expressions, inputs, rejects};
 
@@ -39,6 +40,10 @@ impl OperatorFactory for Filter {
 
     fn options(&self) -> schemars::Schema {
         schemars::schema_for!(FilterOptions)
+    }
+
+    fn check(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::parse::<FilterOptions>(config).map(drop)
     }
 
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors> {

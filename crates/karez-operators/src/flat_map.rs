@@ -11,6 +11,7 @@ use karez_core::operator::{MAIN, MAX_BATCH_ROWS, OutputPort};
 use karez_core::{Error, Operator, OperatorContext, OperatorFactory, OperatorSpec, Output, PlanContext, Progress, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::inputs;
 
@@ -46,6 +47,10 @@ impl OperatorFactory for FlatMap {
 
     fn options(&self) -> schemars::Schema {
         schemars::schema_for!(FlatMapOptions)
+    }
+
+    fn check(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::parse::<FlatMapOptions>(config).map(drop)
     }
 
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors> {

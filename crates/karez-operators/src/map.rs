@@ -13,6 +13,7 @@ use karez_core::{Operator, OperatorContext, OperatorFactory, OperatorSpec, Outpu
 use karez_expr::Projection;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::named::Named;
 use crate::{expressions, inputs, rejects};
@@ -53,6 +54,10 @@ impl OperatorFactory for Map {
 
     fn options(&self) -> schemars::Schema {
         schemars::schema_for!(MapOptions)
+    }
+
+    fn check(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::parse::<MapOptions>(config).map(drop)
     }
 
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors> {

@@ -12,6 +12,7 @@ use karez_core::{Operator, OperatorContext, OperatorFactory, OperatorSpec, Outpu
 use karez_expr::{CompiledExpr, ExprError};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::named::Named;
 use crate::pending::Pending;
@@ -69,6 +70,10 @@ impl OperatorFactory for Split {
 
     fn options(&self) -> schemars::Schema {
         schemars::schema_for!(SplitOptions)
+    }
+
+    fn check(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::parse::<SplitOptions>(config).map(drop)
     }
 
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors> {

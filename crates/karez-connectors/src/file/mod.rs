@@ -6,9 +6,10 @@ pub mod source;
 
 use std::sync::Arc;
 
-use karez_core::config::ConfigErrors;
+use karez_core::config::{ConfigErrors, parse};
 use karez_core::sink::SinkGuarantee;
 use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+use serde_json::Value;
 
 pub use format::Format;
 
@@ -34,6 +35,14 @@ impl Connector for FileConnector {
 
     fn sink_options(&self) -> Option<schemars::Schema> {
         Some(schemars::schema_for!(sink::FileSinkOptions))
+    }
+
+    fn check_source(&self, config: &Value) -> Result<(), ConfigErrors> {
+        parse::<source::FileSourceOptions>(config).map(drop)
+    }
+
+    fn check_sink(&self, config: &Value) -> Result<(), ConfigErrors> {
+        parse::<sink::FileSinkOptions>(config).map(drop)
     }
 
     fn sink_guarantees(&self) -> &'static [SinkGuarantee] {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use karez_core::config::{ConfigError, ConfigErrors};
 use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+use serde_json::Value;
 
 pub use options::{FieldOptions, FieldsOptions, GeneratorOptions, NexmarkEvent, NexmarkOptions};
 
@@ -43,6 +44,10 @@ impl Connector for GeneratorConnector {
 
     fn source_options(&self) -> Option<schemars::Schema> {
         Some(schemars::schema_for!(GeneratorOptions))
+    }
+
+    fn check_source(&self, config: &Value) -> Result<(), ConfigErrors> {
+        options::parse(config).map(drop)
     }
 
     fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {

@@ -9,9 +9,10 @@ mod url;
 
 use std::sync::Arc;
 
-use karez_core::config::ConfigErrors;
+use karez_core::config::{ConfigErrors, parse};
 use karez_core::sink::SinkGuarantee;
 use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+use serde_json::Value;
 
 pub use options::{GuaranteeOption, JdbcSinkOptions, JdbcSourceOptions, PoolOptions, ReadMode, WriteMode};
 
@@ -29,11 +30,11 @@ impl Connector for JdbcConnector {
          The sink is exactly once: rows go to a staging table in the database (`__karez_stage_…`) and are moved into the table, with a marker in \
          `__karez_commits`, in one transaction when their checkpoint is complete. With a `key` it upserts and takes deletes. It switches the file to \
          WAL mode. A row that breaks a constraint goes to the error policy, alone. NaN is stored as NULL (SQLite has none).\n\n\
-         The source reads a table in the order of its rowid (or its primary key, where it has no rowid), a page at a time: it is exactly once as long \
          What a run staged and never completed is removed by its next start, or by the next run of the job. Rows of a completed barrier that were not \
          committed stay when their run is abandoned (`--fresh`), since a savepoint may name them. They are harmless; once no savepoint of that run is \
          to be restored, remove them: `SELECT id, stage, job, run FROM __karez_lots` shows them, a lot's rows are those of its `stage` whose \
          `__karez_id >> 32` is its `id`.\n\n\
+         The source reads a table in the order of its rowid (or its primary key, where it has no rowid), a page at a time: it is exactly once as long \
          as rows that were read are not changed, and sees rows that are added behind the page being read. `incrementing` and `timestamp` go on to \
          wait for new rows. `VACUUM` may renumber the rows of a table without `INTEGER PRIMARY KEY`: not while a job reads it.\n\n\
          ```yaml\n\
@@ -49,6 +50,14 @@ impl Connector for JdbcConnector {
 
     fn sink_options(&self) -> Option<schemars::Schema> {
         Some(schemars::schema_for!(JdbcSinkOptions))
+    }
+
+    fn check_source(&self, config: &Value) -> Result<(), ConfigErrors> {
+        parse::<JdbcSourceOptions>(config).map(drop)
+    }
+
+    fn check_sink(&self, config: &Value) -> Result<(), ConfigErrors> {
+        parse::<JdbcSinkOptions>(config).map(drop)
     }
 
     fn sink_guarantees(&self) -> &'static [SinkGuarantee] {

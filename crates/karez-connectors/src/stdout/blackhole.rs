@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::config::{ConfigError, ConfigErrors, parse};
 use karez_core::sink::{SinkGuarantee, WriterContext};
 use karez_core::{Connector, Result, Sink, SinkContext, SinkWriter, Source, SourceContext};
 use schemars::JsonSchema;
@@ -34,6 +34,10 @@ impl Connector for BlackholeConnector {
         Some(schemars::schema_for!(BlackholeOptions))
     }
 
+    fn check_sink(&self, config: &Value) -> Result<(), ConfigErrors> {
+        parse::<BlackholeOptions>(config).map(drop)
+    }
+
     fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
         &[SinkGuarantee::Idempotent]
     }
@@ -43,7 +47,7 @@ impl Connector for BlackholeConnector {
     }
 
     fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
-        let BlackholeOptions {} = karez_core::config::parse(context.config)?;
+        let BlackholeOptions {} = parse(context.config)?;
         Ok(Arc::new(Blackhole))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::config::{ConfigError, ConfigErrors, parse};
 use karez_core::schema::{readable_batch, readable_schema};
 use karez_core::sink::{SinkGuarantee, WriterContext};
 use karez_core::{BadRecord, Connector, Epoch, Error, Result, Sink, SinkContext, SinkWriter, Source, SourceContext};
@@ -55,6 +55,10 @@ impl Connector for StdoutConnector {
         Some(schemars::schema_for!(StdoutOptions))
     }
 
+    fn check_sink(&self, config: &Value) -> Result<(), ConfigErrors> {
+        parse::<StdoutOptions>(config).map(drop)
+    }
+
     fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
         &[SinkGuarantee::AtLeastOnce]
     }
@@ -70,7 +74,7 @@ impl Connector for StdoutConnector {
 
 /// The sink of `stdout`, printing somewhere else: for tests and for programs that show rows themselves.
 pub fn to_writer(context: SinkContext<'_>, out: Arc<Mutex<dyn Write + Send>>) -> Result<Arc<dyn Sink>, ConfigErrors> {
-    let options: StdoutOptions = karez_core::config::parse(context.config)?;
+    let options: StdoutOptions = parse(context.config)?;
     let schema = readable_schema(&context.input.arrow);
     let refused = match options.format {
         StdoutFormat::Csv => CsvEncoder::new(schema, CsvOptions::default()).err(),

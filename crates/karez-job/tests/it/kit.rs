@@ -176,6 +176,9 @@ impl Connector for Table {
     fn source(&self, _: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
         Err(karez_core::config::ConfigError::new("", "no source").into())
     }
+    fn check_sink(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::parse::<TableOptions>(config).map(drop)
+    }
     fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
         config::parse::<TableOptions>(context.config)?;
         Ok(Arc::new(TableSink))

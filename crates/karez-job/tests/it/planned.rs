@@ -32,9 +32,10 @@ fn errors_of_the_file_and_of_the_plan_come_together() {
 #[test]
 fn a_missing_option_points_at_the_options_and_a_wrong_one_at_its_value() {
     let text = "job:\n  name: x\n  source:\n    connector: kafka\n    config: { topics: [a] }\n  sink:\n    connector: jdbc\n    config: { url: u, batchSize: many }\n";
-    assert_eq!(plan_problems(text), "5:5 `source`, `config`: missing: `bootstrapServers`");
-    let text = text.replace("topics: [a]", "bootstrapServers: h");
-    assert_eq!(plan_problems(&text), "8:34 `sink`, `config.batchSize`: found string \"many\", expected a whole number");
+    assert_eq!(
+        plan_problems(text),
+        "5:5 `source`, `config`: missing: `bootstrapServers`\n8:34 `sink`, `config.batchSize`: found string \"many\", expected a whole number"
+    );
 }
 
 #[test]
@@ -54,6 +55,36 @@ fn a_node_that_cannot_be_read_hides_nothing_and_invents_nothing() {
     assert_eq!(
         plan_problems(text),
         "3:14 `in` has no connector | add `connector: file`, or another of `karez connectors`\n3:50 `b`: unknown connector `kafak` | did you mean `kafka`?"
+    );
+}
+
+#[test]
+fn what_follows_a_source_without_a_connector_is_checked_by_its_declared_schema() {
+    let text = "job:
+  name: x
+  source:
+    connector: kafak
+    schema: { id: bigint, at: timestamp(3) }
+    eventTime: { column: att }
+  operators:
+    - { name: clean, type: filter, were: id > 0 }
+  sink: { connector: jdbc, config: { url: u, batchSize: many } }
+";
+    assert_eq!(
+        plan_problems(text),
+        "4:16 `source`: unknown connector `kafak` | did you mean `kafka`?\n\
+         6:26 `source`, `eventTime.column`: there is no column `att` | did you mean `at`?\n\
+         8:36 unknown key `were` in `clean` | did you mean `where`?\n\
+         9:57 `sink`, `config.batchSize`: found string \"many\", expected a whole number"
+    );
+}
+
+#[test]
+fn a_bad_declaration_hides_nothing_about_the_connector() {
+    let text = "job:\n  name: x\n  source: { connector: kafka, config: { topisc: [a] }, schema: { a: bigit } }\n  sink: { connector: jdbc, config: { url: u } }\n";
+    assert_eq!(
+        plan_problems(text),
+        "3:41 unknown key `topisc` in `source` | did you mean `topics`?\n3:69 `source`, `schema.a`: unknown type `bigit` | did you mean `bigint`?"
     );
 }
 

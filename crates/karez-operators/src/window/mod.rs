@@ -12,6 +12,7 @@ use karez_core::operator::Determinism;
 use karez_core::operator::{MAIN, OutputPort};
 use karez_core::schema::is_event_time_type;
 use karez_core::{Distribution, Operator, OperatorContext, OperatorFactory, OperatorSpec, PlanContext, Result, StreamSchema};
+use serde_json::Value;
 
 use crate::aggregates::Aggregates;
 use crate::results::{Results, WindowColumns};
@@ -55,6 +56,10 @@ impl OperatorFactory for WindowAggregate {
 
     fn options(&self) -> schemars::Schema {
         schemars::schema_for!(WindowAggregateOptions)
+    }
+
+    fn check(&self, config: &Value) -> Result<(), ConfigErrors> {
+        config::parse::<WindowAggregateOptions>(config).map(drop)
     }
 
     fn plan(&self, context: PlanContext<'_>) -> Result<Arc<dyn OperatorSpec>, ConfigErrors> {

@@ -20,6 +20,31 @@ fn all_errors_of_a_file_are_told_at_once() {
 }
 
 #[test]
+fn an_unknown_source_hides_no_error_behind_it_and_brings_none_that_follow_from_it() {
+    let bench = Bench::new();
+    let operators = r#"
+  operators:
+    - { name: small, type: filter, where: "n < 'x" }
+    - { name: hours, type: window-aggregate, keyBy: [n], window: { type: tumbling, size: 1 fortnight } }
+    - { name: routed, type: splt, routes: { a: n } }
+    - { name: kept, type: deduplicate, keyBy: [m], keep: middle }
+  sink: { connector: file, config: { path: out.ndjson, rollSise: 1k } }
+"#;
+    let job = |schema: &str| format!("\njob:\n  name: errors\n  source: {{ connector: fiel, config: {{ path: in.csv }}{schema} }}{operators}");
+    let check = |schema: &str| bench.karez(&["check", bench.file("job.yaml", &job(schema))]).with(2).err;
+    // Without a schema expressions cannot be compiled; options are still read.
+    let err = check("");
+    for part in ["did you mean `file`?", "fortnight", "did you mean `split`?", "`middle`", "did you mean `rollSize`?"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert!(err.contains("\n5 errors in job.yaml"), "{err}");
+    // With one, the first operator is compiled; what follows it has no schema.
+    let err = check(", schema: { n: bigint }");
+    assert!(err.contains("`small`, `where`") && err.contains("did you mean `split`?"), "{err}");
+    assert!(err.contains("\n6 errors in job.yaml"), "{err}");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_said_so() {
     let bench = Bench::new();
     let done = bench.karez(&["check", "nowhere.yaml"]).with(2);
