@@ -2,6 +2,7 @@
 
 #[cfg(feature = "csv")]
 pub mod csv;
+pub mod decimal;
 mod decoder;
 pub mod encode;
 #[cfg(feature = "json")]

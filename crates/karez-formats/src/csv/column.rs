@@ -11,9 +11,11 @@ use arrow::array::types::{
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, BooleanArray, GenericStringArray, OffsetSizeTrait, PrimitiveArray};
 use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
+
+use crate::decimal;
 
 /// Rows of one column, appended one by one and taken as an array.
 pub(super) trait Column: Send {
@@ -78,7 +80,7 @@ pub(super) fn of(field: &Field) -> Result<Box<dyn Column>, ArrowError> {
             }
         }
         &DataType::Decimal128(precision, scale) => {
-            Primitive::<Decimal128Type, _>::boxed(data_type, move |s| parse_decimal::<Decimal128Type>(s, precision, scale).ok())
+            Primitive::<Decimal128Type, _>::boxed(data_type, move |s| decimal::parse::<Decimal128Type>(s, precision, scale))
         }
         DataType::Utf8 => Box::new(Text::<i32>::new(data_type)),
         DataType::LargeUtf8 => Box::new(Text::<i64>::new(data_type)),

@@ -8,6 +8,8 @@ use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 
+use super::guard::DecimalGuard;
+
 /// Most records in one run of arrow-json.
 const RUN_RECORDS: usize = 1024;
 
@@ -21,6 +23,7 @@ const RECORD_BYTES_LIMIT: usize = 1 << 30;
 pub(super) struct General {
     schema: SchemaRef,
     strict: bool,
+    guard: Option<DecimalGuard>,
     decoder: Decoder,
     /// Most records that `decoder` takes between two flushes. It has memory for them from the beginning, so that a new one
     /// is cheap only when they are few.
@@ -43,7 +46,7 @@ impl General {
     pub(super) fn try_new(schema: SchemaRef, strict: bool) -> Result<Self, ArrowError> {
         let capacity = RUN_RECORDS_AFTER_FAILURE;
         let decoder = build(&schema, strict, capacity)?;
-        Ok(Self { schema, strict, decoder, capacity, run_records: RUN_RECORDS })
+        Ok(Self { guard: DecimalGuard::of(&schema), schema, strict, decoder, capacity, run_records: RUN_RECORDS })
     }
 
     /// Decodes the `records` of `data`, one row each, and tells in their order what became of them.
@@ -88,6 +91,9 @@ impl General {
     fn feed(&mut self, record: &[u8], before: usize) -> Result<(), String> {
         if record.len() > RECORD_BYTES_LIMIT {
             return Err(format!("the record is longer than {RECORD_BYTES_LIMIT} bytes"));
+        }
+        if let Some(guard) = &self.guard {
+            guard.check(record)?;
         }
         let read = self.decoder.decode(record).map_err(reason)?;
         let rows = self.decoder.len();
@@ -168,7 +174,8 @@ fn build(schema: &SchemaRef, strict: bool, records: usize) -> Result<Decoder, Ar
     ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(records + 1).with_strict_mode(strict).build_decoder()
 }
 
-fn reason(error: ArrowError) -> String {
+/// What arrow-json says, without the kind of error.
+pub(super) fn reason(error: ArrowError) -> String {
     match error {
         ArrowError::JsonError(reason) => reason,
         other => other.to_string(),

@@ -1,13 +1,17 @@
 //! The CSV decoder.
 
+mod cuts;
+
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
 use arrow::util::pretty::pretty_format_batches;
 use karez_formats::RecordError;
 use karez_formats::csv::{CsvDecoder, CsvOptions, Inference, first_record};
 use proptest::prelude::*;
+
+use cuts::decoded;
 
 fn schema(columns: &[(&str, DataType)]) -> Arc<Schema> {
     Arc::new(Schema::new(columns.iter().map(|(n, t)| Field::new(*n, t.clone(), true)).collect::<Vec<_>>()))
@@ -135,6 +139,16 @@ fn every_type_with_a_form_in_csv_parses() {
 }
 
 #[test]
+fn a_decimal_of_more_digits_than_can_be_counted_is_a_bad_record() {
+    let columns = [("d", DataType::Decimal128(10, 2))];
+    let zeros = "0".repeat(300);
+    let text = format!("1{zeros}\n1e40000\n0.1{zeros}\n{zeros}2\n");
+    let (batch, errors) = decode(&columns, &CsvOptions::default(), text.as_bytes());
+    assert_eq!(errors.iter().map(|e| e.length).collect::<Vec<_>>(), [301, 7]);
+    assert_eq!(batch.unwrap().column(0).as_primitive::<Decimal128Type>().values(), &[10, 200]);
+}
+
+#[test]
 fn types_are_inferred_from_values_and_null_markers_do_not_count() {
     let options = CsvOptions { null_markers: vec!["NA".to_owned(), String::new()], ..CsvOptions::default() };
     let text = b"n,d,b,t,day,zip,none,mixed\nNA,NA,true,2013-01-01T10:00:00Z,2013-01-01,01234,NA,1\n1,1,false,2013-01-01 10:00:00.123456,2013-01-02,5,,x\n2,1.5,,,,7,,\n";
@@ -152,28 +166,9 @@ fn field() -> impl Strategy<Value = String> {
         .prop_map(|c| c.into_iter().collect())
 }
 
-/// Rows of nullable text, and the offsets and reasons of bad records.
-type ReadBack = (Vec<Vec<Option<String>>>, Vec<(usize, String)>);
-
-fn read_in_blocks(text: &[u8], cuts: &[usize], max_rows: usize, options: &CsvOptions) -> ReadBack {
-    let mut decoder = CsvDecoder::try_new(schema(&[("a", TEXT), ("b", TEXT)]), &[0, 1], 2, options).unwrap();
-    let (mut rows, mut bad, mut start, mut cuts) = (Vec::new(), Vec::new(), 0, cuts.iter().map(|c| c % (text.len() + 1)).collect::<Vec<_>>());
-    cuts.sort_unstable();
-    cuts.push(text.len());
-    for cut in cuts {
-        loop {
-            let mut errors = Vec::new();
-            let read = decoder.decode_lines(&text[start..cut.max(start)], cut == text.len(), max_rows, &mut errors);
-            bad.extend(errors.into_iter().map(|e| (start + e.offset, e.reason)));
-            start += read;
-            let Some(batch) = decoder.flush().unwrap() else { break };
-            rows.extend(texts(&batch, 0).into_iter().zip(texts(&batch, 1)).map(|(a, b)| vec![a, b]));
-        }
-    }
-    (rows, bad)
-}
-
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(768)))]
+
     #[test]
     fn what_was_quoted_comes_back_however_it_is_cut(
         rows in proptest::collection::vec((field(), field()), 0..20), crlf: bool,
@@ -181,19 +176,21 @@ proptest! {
     ) {
         let quoted = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
         let text: String = rows.iter().map(|(a, b)| format!("{},{}{}", quoted(a), quoted(b), if crlf { "\r\n" } else { "\n" })).collect();
-        let (read, bad) = read_in_blocks(text.as_bytes(), &cuts, max_rows, &CsvOptions::default());
+        let (read, _, bad) = decoded(&schema(&[("a", TEXT), ("b", TEXT)]), 2, &CsvOptions::default(), text.as_bytes(), &cuts, max_rows);
         prop_assert_eq!(bad, vec![]);
-        let expected: Vec<_> = rows.into_iter().map(|(a, b)| vec![Some(a), Some(b)]).collect();
+        let read: Vec<_> = texts(&read, 0).into_iter().zip(texts(&read, 1)).collect();
+        let expected: Vec<_> = rows.into_iter().map(|(a, b)| (Some(a), Some(b))).collect();
         prop_assert_eq!(read, expected);
     }
 
     #[test]
     fn any_bytes_give_the_same_however_they_are_cut(
-        text in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'"'), Just(b','), Just(b'\n'), Just(b'\r'), Just(0xff), Just(b'\\'), Just(b'#')], 0..60),
+        text in proptest::collection::vec(proptest::sample::select(b"a1\",\n\r\xff\xc3\xa9\\# ".to_vec()), 0..60),
         cuts in proptest::collection::vec(0_usize..60, 0..5), max_rows in 1_usize..5, multiline: bool, escape: bool,
     ) {
         let options = CsvOptions { multiline, escape: escape.then_some(b'\\'), comment: Some(b'#'), ..CsvOptions::default() };
-        let whole = read_in_blocks(&text, &[], usize::MAX, &options);
-        prop_assert_eq!(read_in_blocks(&text, &cuts, max_rows, &options), whole);
+        let schema = schema(&[("a", TEXT), ("n", DataType::Int64)]);
+        let whole = decoded(&schema, 2, &options, &text, &[], usize::MAX);
+        prop_assert_eq!(decoded(&schema, 2, &options, &text, &cuts, max_rows), whole);
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Builder, Decimal256Builder, Float64Builder, Int64Builder, StringBuilder,
 };
-use arrow::compute::kernels::cast_utils::{parse_decimal, string_to_datetime};
+use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use chrono::{NaiveDate, NaiveTime, Timelike, Utc};
 use karez_core::{BadRecord, Result};
+use karez_formats::decimal;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
@@ -185,11 +186,11 @@ impl Column {
             }),
             Self::Decimal128(b, p, s) => {
                 let text = decimal_text(value, *s).ok_or_else(unfit)?;
-                b.append_value(parse_decimal::<Decimal128Type>(&text, *p, *s).map_err(|_| unfit())?);
+                b.append_value(decimal::parse::<Decimal128Type>(&text, *p, *s).ok_or_else(unfit)?);
             }
             Self::Decimal256(b, p, s) => {
                 let text = decimal_text(value, *s).ok_or_else(unfit)?;
-                b.append_value(parse_decimal::<Decimal256Type>(&text, *p, *s).map_err(|_| unfit())?);
+                b.append_value(decimal::parse::<Decimal256Type>(&text, *p, *s).ok_or_else(unfit)?);
             }
             Self::Text(b) => match value {
                 ValueRef::Text(t) => b.append_value(std::str::from_utf8(t).map_err(|_| "the text is not UTF-8".to_owned())?),

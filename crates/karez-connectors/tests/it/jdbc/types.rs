@@ -152,6 +152,22 @@ async fn a_value_that_does_not_fit_its_column_is_a_bad_record_with_column_and_ro
 }
 
 #[tokio::test]
+async fn a_decimal_of_hundreds_of_digits_is_a_bad_record() {
+    let digits = "0".repeat(255);
+    let base = Base::with(&format!(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, price DECIMAL(6, 2), big DECIMAL(60, 0));
+         INSERT INTO t VALUES (1, 1e300, 1), (2, 2, 2), (3, 3, 'x'); CREATE TABLE u (id INTEGER PRIMARY KEY, price TEXT); INSERT INTO u VALUES (1, '1{digits}0')"
+    ));
+    let (good, bad) = read(&json!({ "url": base.url(), "table": "t" }), None).await;
+    assert_eq!(column(&[good], "id"), ["2"]);
+    assert!(bad[0].reason.starts_with("column `price`: 1000000000"), "{}", bad[0].reason);
+    assert_eq!(bad.len(), 2);
+    let declared = Arc::new(Schema::new(vec![Field::new("price", DataType::Decimal256(60, 0), true)]));
+    let (good, bad) = read(&json!({ "url": base.url(), "table": "u" }), Some(&declared)).await;
+    assert_eq!((good.num_rows(), bad.len()), (0, 1));
+}
+
+#[tokio::test]
 async fn a_declared_schema_narrows_and_its_not_null_is_checked() {
     let base = Base::with("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 127), (2, 128), (3, NULL)");
     let declared = Arc::new(Schema::new(vec![Field::new("n", DataType::Int8, false)]));
