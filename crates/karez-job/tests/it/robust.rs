@@ -1,10 +1,16 @@
+//! Files that are nobody's job.
+
+mod answer;
+
 use std::fmt::Write as _;
 
 use karez_job::JobFile;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::kit::{options, parse, problems};
+use answer::assert_answered;
+
+use crate::kit::{options, parse, problems, registry};
 
 #[test]
 fn yes_and_no_are_words() {
@@ -58,6 +64,34 @@ fn a_tag_without_meaning_is_refused() {
     assert!(problems("job: !secret x\n").contains("the tag `!secret` has no meaning in a job file"), "{}", problems("job: !secret x\n"));
 }
 
+const GOOD: &str = r#"# Größe
+connectors:
+  warehouse: { type: jdbc, url: "jdbc:sqlite:ü.db", batchSize: 10 }
+job:
+  name: Käufe
+  parallelism: ${CORES:-2}
+  checkpoint: { interval: 10s }
+  deadLetter: { connector: warehouse, config: { table: letters } }
+  sources:
+    orders: &orders
+      connector: kafka
+      onError: dead-letter
+      config: { bootstrapServers: "localhost:9092", topics: [a, b], format: { delimiter: "é" } }
+      schema: { id: bigint not null, amount: "decimal(10, 2)", ts: timestamp(3) }
+      eventTime: { column: ts, maxOutOfOrderness: 5s }
+      rateLimit: 1000
+    more: { <<: *orders }
+  operators:
+    - { name: all, type: map, inputs: [orders, more], parallelism: 3 }
+    - name: paid
+      type: filter
+      inputs:
+        - { from: all, exchange: { hash: [id] } }
+      where: "amount > 0"
+  sinks:
+    - { name: out, connector: warehouse, inputs: [paid], config: { table: sales, flushInterval: 1s } }
+"#;
+
 const PIECES: &[&str] = &[
     "job:",
     "  name: x",
@@ -96,23 +130,41 @@ const PIECES: &[&str] = &[
     "  inputs: 3",
 ];
 
+#[test]
+fn the_file_that_slips_are_made_in_is_good() {
+    assert_eq!(JobFile::parse_and_plan("job.yaml", GOOD, &registry()).map(|_| ()).map_err(|e| e.to_string()), Ok(()));
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2_000)))]
 
     /// Whatever the text: an answer, and one that can be shown.
     #[test]
     fn no_text_makes_the_reader_fall(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..40), breaks in prop::collection::vec(any::<bool>(), 40)) {
         let text: String = pieces.iter().zip(breaks).map(|(p, b)| format!("{p}{}", if b { "\n" } else { "" })).collect();
-        if let Err(e) = JobFile::parse("job.yaml", &text) {
-            prop_assert!(!e.items().is_empty());
-            prop_assert!(!e.render(false).is_empty());
-        }
+        assert_answered(&text, &registry());
     }
 
     #[test]
-    fn no_bytes_make_the_reader_fall(text in "\\PC{0,200}") {
-        if let Err(e) = JobFile::parse("job.yaml", &text) {
-            prop_assert!(!e.render(true).is_empty());
+    fn no_characters_make_the_reader_fall(text in "\\PC{0,200}") {
+        assert_answered(&text, &registry());
+    }
+
+    /// A good file in which something is not.
+    #[test]
+    fn no_slip_makes_the_reader_fall(slips in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, prop::sample::select(PIECES)), 1..6)) {
+        let mut text = GOOD.to_owned();
+        for (at, removed, piece) in slips {
+            let mut at = at.index(text.len() + 1);
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            let mut end = (at + removed).min(text.len());
+            while !text.is_char_boundary(end) {
+                end += 1;
+            }
+            text.replace_range(at..end, piece);
         }
+        assert_answered(&text, &registry());
     }
 }
