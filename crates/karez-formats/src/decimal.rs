@@ -20,7 +20,16 @@ const EXPONENT_LIMIT: u32 = 10_000;
 
 /// The value of `text` in units of `10^-scale`; `None` if it is no number, or does not fit `precision` digits.
 ///
-/// `12`, `-1.5` and `+1.5e3` are numbers, white space around them is not part of one. Digits behind the point that `scale` has no room for are cut off.
+/// `12`, `-1.5` and `+1.5e3` are numbers; white space is part of none. Digits behind the point that `scale` has no room for are cut off.
+///
+/// ```
+/// use arrow::datatypes::Decimal128Type;
+/// use karez_formats::decimal::parse;
+///
+/// assert_eq!(parse::<Decimal128Type>("-1.509", 10, 2), Some(-150));
+/// assert_eq!(parse::<Decimal128Type>("1.5e3", 10, 2), Some(150_000));
+/// assert_eq!(parse::<Decimal128Type>(&format!("1{}", "0".repeat(256)), 10, 2), None);
+/// ```
 #[must_use]
 pub fn parse<T: DecimalType>(text: &str, precision: u8, scale: i8) -> Option<T::Native> {
     if !is_countable(text, scale) {
