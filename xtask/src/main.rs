@@ -3,7 +3,7 @@
 //! ```text
 //! cargo xtask test [-- NEXTEST ARGUMENTS]                all tests; installs what they need
 //! cargo xtask fuzz [TARGET [INPUT]] [--seconds N]        fuzzes, or runs one input again
-//! cargo xtask lint                                       formatting, clippy, documentation: warnings are errors
+//! cargo xtask lint                                       formatting, clippy, documentation, dependencies: warnings are errors
 //! cargo xtask docs [--check]                             writes the generated pages of docs/ anew, or says whether they are current
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command line tool speaks.
@@ -16,7 +16,7 @@ use std::env;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use workspace::{FEATURES, Outcome, cargo, run, target, with_target};
+use workspace::{FEATURES, Outcome, cargo, root, run, target, with_target};
 
 /// How long the test command fuzzes each target.
 const SMOKE: Duration = Duration::from_secs(60);
@@ -59,9 +59,22 @@ fn test(extra: &[&str]) -> Outcome {
 
 fn lint() -> Outcome {
     run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["fmt", "--check", "--manifest-path"]).arg(root().join("fuzz/Cargo.toml")))?;
+    dependencies()?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", FEATURES[0], FEATURES[1], "--", "-D", "warnings"]))?;
     run(cargo().args(["doc", "--workspace", FEATURES[0], FEATURES[1], "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     docs(&["--check"])
+}
+
+/// Licences, sources and versions of what the workspace and the fuzz targets depend on, by `deny.toml`. What only one of the two has, the other may lack.
+fn dependencies() -> Outcome {
+    let deny = tools::deny()?;
+    for (manifest, unused) in [("Cargo.toml", "license-exception-not-encountered"), ("fuzz/Cargo.toml", "license-not-encountered")] {
+        let mut check = Command::new(&deny);
+        check.current_dir(root()).args(["--locked", "--config", "deny.toml", "--manifest-path", manifest]);
+        run(check.args(["check", "-D", "warnings", "-A", unused, "bans", "licenses", "sources"]))?;
+    }
+    Ok(())
 }
 
 fn docs(extra: &[&str]) -> Outcome {

@@ -16,6 +16,11 @@ pub(crate) fn fuzz() -> Result<PathBuf, String> {
     installed("cargo-fuzz", "0.13.2", &["--version"], &[])
 }
 
+/// Checks what is depended on.
+pub(crate) fn deny() -> Result<PathBuf, String> {
+    installed("cargo-deny", "0.20.2", &["--version"], &[])
+}
+
 /// The binary of a crate, which says its version when it is called with `ask`.
 fn installed(name: &str, version: &str, ask: &[&str], options: &[&str]) -> Result<PathBuf, String> {
     let tools = cache().join("tools");
