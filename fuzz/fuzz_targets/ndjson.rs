@@ -27,15 +27,17 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     if is_comparable {
         reference::assert_same(&whole, &reference::expected(schema, block, reference::arrow_row), block);
     }
-    // Lines, and the whole block, as messages.
+    // Lines as messages, and the whole block as one.
     let mut decoder = JsonDecoder::try_new(Arc::clone(schema), JsonOptions::default()).unwrap();
-    let mut good = 0;
-    for record in block.split(|byte| *byte == b'\n').chain([block]) {
-        let is_good = decoder.decode_record(record).is_ok();
-        good += usize::from(is_good);
-        assert!(!is_comparable || is_good == reference::arrow_row(schema, record).is_some(), "{}", String::from_utf8_lossy(record));
+    let (mut offset, mut good) = (0, whole.1.iter().peekable());
+    for record in block.split(|byte| *byte == b'\n') {
+        assert_eq!(decoder.decode_record(record).is_ok(), good.next_if_eq(&&offset).is_some(), "{}", String::from_utf8_lossy(record));
+        offset += record.len() as u64 + 1;
     }
-    assert_eq!(reference::flushed(&mut decoder).map_or(0, |batch| batch.num_rows()), good);
+    let is_good = decoder.decode_record(block).is_ok();
+    assert!(!is_comparable || is_good == reference::arrow_row(schema, block).is_some(), "{}", String::from_utf8_lossy(block));
+    let rows = reference::flushed(&mut decoder).map_or(0, |batch| batch.num_rows());
+    assert_eq!(rows, whole.1.len() + usize::from(is_good));
     let strict = JsonDecoder::try_new(Arc::clone(schema), JsonOptions { strict: true });
     let strict = reference::decoded(&mut strict.unwrap(), schema, block, step, max_rows);
     assert!(strict.0.num_rows() <= whole.0.num_rows());

@@ -20,8 +20,8 @@ const NIGHTLY_LEAST: u32 = 95;
 /// An input that takes longer is a finding, seconds.
 const INPUT_TIMEOUT_S: u32 = 20;
 
-/// Last lines of a log that are shown for a failure.
-const LOG_LINES_SHOWN: usize = 60;
+/// Lines of a log that are shown for a failure.
+const LOG_LINES_SHOWN: usize = 20;
 
 struct Target {
     name: &'static str,
@@ -139,7 +139,10 @@ fn start(target: &Target, time: Duration) -> Result<Child, String> {
 /// Says what failed, where the input is, and how to run it again.
 fn report(target: &Target, said: &str) {
     let lines: Vec<_> = said.lines().collect();
-    for line in &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..] {
+    // From where it failed; where it does not say, the end.
+    let begin = lines.iter().position(|line| line.contains("panicked at") || line.contains("ERROR: "));
+    let begin = begin.unwrap_or(lines.len().saturating_sub(LOG_LINES_SHOWN));
+    for line in lines[begin..].iter().take(LOG_LINES_SHOWN) {
         eprintln!("{line}");
     }
     eprintln!("xtask: {} failed; all it said is in {}", target.name, log(target).display());
