@@ -1,6 +1,6 @@
 //! How fast Karez is, beside what others do with the same bytes.
 //!
-//! What is compared runs in turn in processes of its own ([`work`]), so that each has its own peak memory and neither warms the other's caches
+//! What is compared runs in turn in processes of its own ([`Work`]), so that each has its own peak memory and neither warms the other's caches
 //! alone; a figure is the median of the ratios of these rounds. Time is CPU time of the work alone (start-up and planning are not in it), since the
 //! wall time of a shared machine says little; only what is wall time by nature (two cores, latency, the first row) is measured as such.
 

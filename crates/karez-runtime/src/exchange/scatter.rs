@@ -32,6 +32,9 @@ impl Scatter {
     /// The rows of each target, in their order: `(target, rows)`, targets without rows left out.
     pub fn split(&mut self, batch: &RecordBatch) -> Result<Vec<(usize, RecordBatch)>> {
         let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
         if u32::try_from(rows).is_err() {
             return Err(Error::internal("batch of more than 4 G rows"));
         }

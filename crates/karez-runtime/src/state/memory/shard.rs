@@ -13,7 +13,7 @@ use super::super::merge::is_expired;
 
 /// How many entries a shard has on average before another one is made. After a barrier a batch of 8,192 scattered keys copies as many shards: with
 /// larger ones that takes long (2,048: 90 ms for five million keys), with smaller ones the barrier itself does, which takes a reference to each.
-const SHARD_ENTRIES: usize = 64;
+const SHARD_ENTRIES: usize = 32;
 
 /// A key and its value in one allocation, 32 bytes beside it.
 #[derive(Clone)]
