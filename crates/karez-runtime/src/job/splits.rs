@@ -32,6 +32,8 @@ pub(super) struct Splits {
     waiting: VecDeque<usize>,
     /// Subtasks that have been told that there will be no more.
     told: Vec<bool>,
+    /// Whether splits have been looked for: before that a subtask without one is not idle.
+    looked: bool,
     done: bool,
     next_discovery: Instant,
     /// Where event time stood at the restored checkpoint.
@@ -72,6 +74,7 @@ impl Splits {
             reopened,
             waiting: VecDeque::new(),
             told: vec![false; parallelism],
+            looked: restored.is_some_and(|r| r.discovery_done),
             done: restored.is_some_and(|r| r.discovery_done),
             next_discovery: Instant::now(),
             restored_watermark: restored.and_then(|r| r.watermark_ms).map(Watermark),
@@ -89,6 +92,7 @@ impl Splits {
         if self.discovery_due().is_some_and(|t| t <= Instant::now()) {
             match self.enumerator.discover().await {
                 Ok(found) => {
+                    self.looked = true;
                     self.done = found.done;
                     self.pending.extend(found.splits.into_iter().map(|split| SplitState { split, watermark_ms: None }));
                 }
@@ -136,7 +140,8 @@ impl Splits {
                 by_subtask[place(&split.split.id, self.parallelism)].push(split);
             }
             // An empty assignment says: there is nothing for you now, count as idle.
-            out.extend(by_subtask.into_iter().enumerate().map(|(s, splits)| (s, Command::Assign(splits))));
+            let given = by_subtask.into_iter().enumerate().filter(|(_, splits)| self.looked || !splits.is_empty());
+            out.extend(given.map(|(s, splits)| (s, Command::Assign(splits))));
         }
         if self.done && self.pending.is_empty() {
             for subtask in 0..self.parallelism {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use karez_core::config::Span;
 use karez_graph::{EventTime, Order};
 
-use super::bench::{Bench, completes, ended, graph, settings, until, within};
+use super::bench::{Bench, completes, ended, graph, quiet, settings, until, within};
 use super::operators::{Barrier, Restored, hold, recorder};
 use super::sink::{Store, sink};
 use super::source::{Stepped, source};
@@ -215,4 +215,30 @@ async fn a_batch_job_has_no_watermark_before_the_end() {
     completes(&bench.start(&job).await).await;
     assert_eq!(*watermarks.lock().unwrap(), [i64::MAX]);
     assert_eq!(store.numbers(1), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_subtask_that_has_no_split_before_splits_have_been_looked_for_is_not_idle() {
+    // One split for each of two subtasks, which ask for splits before the coordinator has looked for any.
+    let of_subtask = |subtask| (0..).map(|i| format!("split-{i}")).find(|id| xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % 2 == subtask).unwrap();
+    let splits = [of_subtask(0), of_subtask(1)];
+    let (bench, stepped) = (Bench::new(), Stepped::new(false, &splits.each_ref().map(String::as_str)));
+    let (store, watermarks) = (Store::new(), Arc::new(Mutex::new(Vec::new())));
+    let job = graph(settings())
+        .add_source("in", source(&stepped))
+        .parallelism(2)
+        .event_time(event_time(None))
+        .add_operator("hold", hold(&watermarks))
+        .add_sink("out", sink(&store))
+        .connect("in", "hold")
+        .connect("hold", "out");
+    let handle = bench.start(&job).await;
+    stepped.push_to(0, &[(0, 1, 100)]);
+    until("the row is read", || stepped.reads() == 1).await;
+    quiet().await;
+    assert!(watermarks.lock().unwrap().is_empty(), "the rows of the other split would be late");
+    stepped.push_to(1, &[(1, 2, 51)]);
+    until("the watermark", || *watermarks.lock().unwrap() == [50]).await;
+    handle.cancel();
+    ended(&handle).await;
 }
