@@ -1,5 +1,6 @@
 //! [`GroupAccumulator`]: the running state of one aggregate call for many groups.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, new_empty_array};
@@ -25,36 +26,45 @@ pub struct GroupAccumulator {
     text: Arc<str>,
     function: Arc<AggregateFunctionExpr>,
     groups: Box<dyn GroupsAccumulator>,
-    /// Whether there is no group: many functions fail to make empty columns.
-    empty: bool,
+    /// The number of groups. Without any, many functions fail to make empty columns.
+    total: usize,
 }
 
 impl GroupAccumulator {
     pub(crate) fn try_new(text: Arc<str>, function: &Arc<AggregateFunctionExpr>) -> Result<Self, ExprError> {
         match make(function) {
-            Ok(groups) => Ok(Self { text, function: Arc::clone(function), groups, empty: true }),
+            Ok(groups) => Ok(Self { text, function: Arc::clone(function), groups, total: 0 }),
             Err(error) => Err(ExprError::from_datafusion(&text, &error)),
         }
     }
 
-    /// Adds rows: row `i` to group `group_indices[i]`. `total_groups` is the number of groups so far, and never falls.
+    /// Adds rows: row `i` to group `group_indices[i]`. `total_groups` is the number of groups so far, and never falls. Every group comes with a row: one
+    /// that counts as there, but had none, would have a result of its first nulls that is not null (DataFusion's `NullState`).
     ///
     /// # Errors
     /// When the function fails on a value (an overflow of a decimal sum); the state is then not to be used again.
     pub fn update(&mut self, input: &AggregateInput, group_indices: &[usize], total_groups: usize) -> Result<(), ExprError> {
-        self.empty &= total_groups == 0;
+        self.count_groups(group_indices, total_groups);
         self.groups
             .update_batch(&input.values, group_indices, input.filter.as_ref(), total_groups)
             .map_err(|error| ExprError::from_datafusion(&self.text, &error))
     }
 
-    /// Adds partial states that [`state`](Self::state) returned: row `i` to group `group_indices[i]`.
+    /// Adds partial states that [`state`](Self::state) returned: row `i` to group `group_indices[i]`, as [`update`](Self::update) adds rows.
     ///
     /// # Errors
     /// When the columns are not this call's state fields, or the function fails on them.
     pub fn merge(&mut self, state: &[ArrayRef], group_indices: &[usize], total_groups: usize) -> Result<(), ExprError> {
-        self.empty &= total_groups == 0;
+        self.count_groups(group_indices, total_groups);
         self.groups.merge_batch(state, group_indices, total_groups).map_err(|error| ExprError::from_datafusion(&self.text, &error))
+    }
+
+    fn count_groups(&mut self, group_indices: &[usize], total_groups: usize) {
+        debug_assert!(
+            total_groups <= self.total || (self.total..total_groups).collect::<HashSet<_>>().is_subset(&group_indices.iter().copied().collect()),
+            "a group without a row"
+        );
+        self.total = total_groups;
     }
 
     /// The results of all groups in the order of their numbers; no group is left.
@@ -62,7 +72,7 @@ impl GroupAccumulator {
     /// # Errors
     /// When the function cannot compute a result.
     pub fn evaluate(&mut self) -> Result<ArrayRef, ExprError> {
-        if std::mem::replace(&mut self.empty, true) {
+        if std::mem::take(&mut self.total) == 0 {
             return Ok(new_empty_array(self.function.field().data_type()));
         }
         self.groups.evaluate(EmitTo::All).map_err(|error| ExprError::from_datafusion(&self.text, &error))
@@ -73,7 +83,7 @@ impl GroupAccumulator {
     /// # Errors
     /// When the function cannot give its state.
     pub fn state(&mut self) -> Result<Vec<ArrayRef>, ExprError> {
-        let state = if std::mem::replace(&mut self.empty, true) {
+        let state = if std::mem::take(&mut self.total) == 0 {
             let empty = |fields: Vec<FieldRef>| fields.iter().map(|field| new_empty_array(field.data_type())).collect();
             self.function.state_fields().map(empty)
         } else {

@@ -1,6 +1,7 @@
 //! [`Groups`]: the running aggregates of many keys.
 
 use arrow::array::{ArrayRef, RecordBatchOptions};
+use arrow::compute::{cast, concat};
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 
@@ -78,7 +79,8 @@ impl Groups {
     }
 }
 
-/// Adds state columns (all calls' after one another) to accumulators.
+/// Adds state columns (all calls' after one another) to accumulators. Every group below `total` has a state in these or in earlier ones
+/// ([`GroupAccumulator::update`]): where former and new states of groups meet, not all of which have both, they are merged in one call ([`behind`]).
 pub(crate) fn merge_states(
     aggregates: &Aggregates,
     accumulators: &mut [GroupAccumulator],
@@ -93,6 +95,16 @@ pub(crate) fn merge_states(
         at = end;
     }
     Ok(())
+}
+
+/// State columns with further states behind them.
+pub(crate) fn behind(former: &[ArrayRef], new: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    let both = |(former, new): (&ArrayRef, &ArrayRef)| {
+        // What an accumulator gives may differ from what was declared in the names of a list's field.
+        let new = if former.data_type() == new.data_type() { Arc::clone(new) } else { cast(new, former.data_type())? };
+        Ok(concat(&[former.as_ref(), new.as_ref()])?)
+    };
+    former.iter().zip(new).map(both).collect()
 }
 
 /// Keys and results of aggregate calls, not yet finished to result columns.

@@ -18,7 +18,7 @@ use karez_expr::{GroupAccumulator, GroupTable};
 
 use super::WindowSpec;
 use crate::aggregates::{AggregateRows, Aggregates};
-use crate::groups::{GroupResults, merge_states};
+use crate::groups::{GroupResults, behind, merge_states};
 use crate::keyed::{self, EncodedKeys, KeyCodec, RowCodec};
 use crate::pending::Pending;
 use crate::rejects::failed;
@@ -121,20 +121,26 @@ impl CountWindows {
         let mut number = vec![usize::MAX; assignment.keys.len()];
         windows.iter().enumerate().for_each(|(i, &w)| number[w] = i);
         let mut accumulators = self.accumulators()?;
-        // A key's first window has the key's number: it goes on from what the table holds.
-        let (groups, values): (Vec<usize>, Vec<&[u8]>) =
-            former.iter().enumerate().filter_map(|(key, f)| Some((number[key], f.as_ref()?.1.as_ref()))).filter(|(n, _)| *n != usize::MAX).unzip();
-        if !groups.is_empty() {
-            let states = self.states.decode(values.into_iter())?;
-            merge_states(&self.aggregates, &mut accumulators, &states, &groups, windows.len())?;
-        }
-        let (mine, groups): (Vec<u32>, Vec<usize>) =
+        let (mine, of_row): (Vec<u32>, Vec<usize>) =
             assignment.of_row.iter().enumerate().filter(|(_, w)| number[**w] != usize::MAX).map(|(row, w)| (row as u32, number[*w])).unzip();
         if !mine.is_empty() {
             let rows = rows.take(&UInt32Array::from(mine))?;
             for (accumulator, input) in accumulators.iter_mut().zip(&rows.inputs) {
-                accumulator.update(input, &groups, windows.len()).map_err(failed)?;
+                accumulator.update(input, &of_row, windows.len()).map_err(failed)?;
             }
+        }
+        // A key's first window has the key's number: it goes on from what the table holds.
+        let (mut groups, values): (Vec<usize>, Vec<&[u8]>) =
+            former.iter().enumerate().filter_map(|(key, f)| Some((number[key], f.as_ref()?.1.as_ref()))).filter(|(n, _)| *n != usize::MAX).unzip();
+        if !groups.is_empty() {
+            let mut new = Vec::new();
+            for accumulator in &mut accumulators {
+                new.extend(accumulator.state().map_err(failed)?);
+            }
+            groups.extend(0..windows.len());
+            let states = behind(&self.states.decode(values.into_iter())?, &new)?;
+            accumulators = self.accumulators()?;
+            merge_states(&self.aggregates, &mut accumulators, &states, &groups, windows.len())?;
         }
         Ok((accumulators, windows))
     }

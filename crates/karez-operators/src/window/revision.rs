@@ -7,7 +7,7 @@ use karez_core::{Output, Result};
 use karez_expr::{GroupAccumulator, GroupTable};
 
 use crate::aggregates::Aggregates;
-use crate::groups::{GroupResults, merge_states};
+use crate::groups::{GroupResults, behind, merge_states};
 use crate::rejects::failed;
 use crate::results::{Bounds, FinishedRows, Results};
 
@@ -19,6 +19,7 @@ pub(crate) struct Revision {
     /// The number of changed keys: groups `0..changed` of the table.
     changed: usize,
     former: Vec<GroupAccumulator>,
+    /// The same, until the changes are merged behind them.
     current: Vec<GroupAccumulator>,
     /// For each changed key the group in `former`, once it was found there.
     former_group: Vec<Option<usize>>,
@@ -80,15 +81,13 @@ impl Revision {
             self.former_groups = self.former_groups.max(former + 1);
             former_indices.push(former);
         }
-        merge_states(aggregates, &mut self.current, &states, &groups, self.changed)?;
+        merge_states(aggregates, &mut self.current, &states, &former_indices, self.former_groups)?;
         merge_states(aggregates, &mut self.former, &states, &former_indices, self.former_groups)
     }
 
     /// Computes the results of the calls. Nothing is added afterwards.
     pub(crate) fn evaluate(&mut self, aggregates: &Aggregates) -> Result<()> {
-        for (groups, partial) in std::mem::take(&mut self.changes) {
-            merge_states(aggregates, &mut self.current, &partial.columns()[aggregates.keys.len()..], &groups, self.changed)?;
-        }
+        self.merge_changes(aggregates)?;
         let keys: Vec<ArrayRef> = self.table.emit_all().map_err(failed)?.iter().map(|k| k.slice(0, self.changed)).collect();
         let (numbers, order): (Vec<u32>, Vec<u32>) =
             self.former_group.iter().enumerate().filter_map(|(group, former)| former.map(|f| (group as u32, f as u32))).unzip();
@@ -103,6 +102,25 @@ impl Revision {
         let calls = self.current.iter_mut().map(GroupAccumulator::evaluate).collect::<Result<_, _>>().map_err(failed)?;
         self.results = (former, numbers, GroupResults { rows: self.changed, keys, calls });
         Ok(())
+    }
+
+    /// Puts the changes behind the former partials.
+    fn merge_changes(&mut self, aggregates: &Aggregates) -> Result<()> {
+        let mut states = Vec::new();
+        for accumulator in &mut self.current {
+            states.extend(accumulator.state().map_err(failed)?);
+        }
+        let mut groups = vec![0; self.former_groups];
+        for (key, former) in self.former_group.iter().enumerate() {
+            if let Some(former) = former {
+                groups[*former] = key;
+            }
+        }
+        for (of_partial, partial) in std::mem::take(&mut self.changes) {
+            states = behind(&states, &partial.columns()[aggregates.keys.len()..])?;
+            groups.extend(of_partial);
+        }
+        merge_states(aggregates, &mut self.current, &states, &groups, self.changed)
     }
 
     /// The changes of some of the keys as a batch.

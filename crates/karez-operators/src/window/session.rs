@@ -32,7 +32,7 @@ use super::session_runs::{Merged, cut_runs, merge_runs};
 use super::session_value::{self, Session};
 use super::times;
 use crate::aggregates::{AggregateRows, Aggregates};
-use crate::groups::{GroupResults, merge_states};
+use crate::groups::{GroupResults, behind, merge_states};
 use crate::keyed::{EncodedKeys, KeyCodec, RowCodec};
 use crate::pending::Pending;
 use crate::rejects::failed;
@@ -227,13 +227,13 @@ impl SessionWindows {
         for accumulator in &mut of_runs {
             run_states.extend(accumulator.state().map_err(failed)?);
         }
-        let mut accumulators = self.accumulators()?;
-        let (groups, values): (Vec<usize>, Vec<&[u8]>) =
+        let (mut groups, values): (Vec<usize>, Vec<&[u8]>) =
             changed.iter().enumerate().flat_map(|(i, m)| m.former.iter().map(move |&f| (i, former[f].1.states.as_ref()))).unzip();
         if !groups.is_empty() {
-            merge_states(&self.aggregates, &mut accumulators, &self.states.decode(values.into_iter())?, &groups, changed.len())?;
+            run_states = behind(&self.states.decode(values.into_iter())?, &run_states)?;
         }
-        let groups: Vec<usize> = changed.iter().enumerate().flat_map(|(i, m)| m.runs.iter().map(move |_| i)).collect();
+        groups.extend(changed.iter().enumerate().flat_map(|(i, m)| m.runs.iter().map(move |_| i)));
+        let mut accumulators = self.accumulators()?;
         merge_states(&self.aggregates, &mut accumulators, &run_states, &groups, changed.len())?;
         let mut states = Vec::new();
         for accumulator in &mut accumulators {

@@ -104,6 +104,30 @@ fn a_count_window_is_so_many_rows_of_a_key() {
 }
 
 #[test]
+fn a_sum_of_nulls_is_null_also_beside_a_key_whose_window_goes_on() {
+    let sum = json!({ "total": "sum(case when amount > 0 then amount end)" });
+    let of = |window: Value, lateness: &str| {
+        let config = json!({ "keyBy": ["user_id"], "window": window, "aggregates": sum, "allowedLateness": lateness });
+        let mut job = Job::new("window-aggregate", config);
+        job.orders(&[order(1, 5.0, 0)]);
+        if lateness != "0s" {
+            job.watermark(9_999);
+        }
+        // Key 1 goes on, key 2 is new and has nothing to add up.
+        job.orders(&[order(1, 2.0, 1), order(2, 0.0, 0), order(2, 0.0, 0)]);
+        job.orders(&[order(1, 2.0, 1)]);
+        job.end();
+        let rows = if lateness == "0s" { job.sorted(0) } else { fold(&job.take(0)) };
+        rows.iter().map(|row| format!("{} {}", &row[..1], row.rsplit_once('|').unwrap().1)).collect::<Vec<_>>()
+    };
+    let expected = ["1 9.0", "2 -"];
+    assert_eq!(of(json!({ "type": "session", "gap": "10s" }), "0s"), expected);
+    assert_eq!(of(json!({ "type": "session", "gap": "10s" }), "10s"), expected);
+    assert_eq!(of(json!({ "type": "tumbling", "size": "10s" }), "10s"), expected);
+    assert_eq!(of(json!({ "type": "count", "size": 2 }), "0s"), ["1 7.0", "2 -"]);
+}
+
+#[test]
 fn options_of_one_window_are_refused_for_another() {
     let refuse = |window: Value| plan("window-aggregate", json!({ "window": window }), &[orders()]).err().unwrap();
     assert!(refuse(json!({ "type": "session", "gap": "0s" })).contains("`window.gap`"));
