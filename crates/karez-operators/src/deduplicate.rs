@@ -16,7 +16,7 @@ use karez_core::schema::change_field;
 use karez_core::state::{KeyedTable, Snapshot};
 use karez_core::{
     ChangeKind, ChangeMode, Clock, Distribution, KeyGroup, Operator, OperatorContext, OperatorFactory, OperatorSpec, Output, PlanContext, Progress,
-    Result, StreamSchema,
+    Result, StreamSchema, Watermark,
 };
 use karez_expr::GroupTable;
 use schemars::JsonSchema;
@@ -52,7 +52,8 @@ enum Keep {
     /// The first: later ones are dropped.
     #[default]
     First,
-    /// The last: each replaces the one before, the output is a changelog (of a batch job: the last rows, at the end).
+    /// The last: each replaces the one before, the output is a changelog (of bounded input: the last rows, at the end; in a streaming job
+    /// without event time, since the watermark has passed them by then).
     Last,
 }
 
@@ -101,6 +102,10 @@ impl OperatorFactory for Deduplicate {
             keyed::check_types("keyBy", input.arrow.fields().iter().map(|f| f.data_type()))?;
         }
         let mut schema = input.clone();
+        if kept == Kept::LastAtEnd && !context.batch {
+            // The rows are held until the end while the watermark goes on: behind here they would all be late.
+            schema.event_time = None;
+        }
         if kept == Kept::Changes {
             let fields = input.arrow.fields().iter().cloned().chain([Arc::new(change_field())]);
             schema = StreamSchema {
@@ -298,7 +303,7 @@ impl RunningDeduplicate {
         Ok(RecordBatch::try_new(Arc::clone(&self.output), columns)?)
     }
 
-    /// Gives the rows kept, in the order of their keys.
+    /// Gives the rows kept, in the order of their keys, and forgets them: a checkpoint behind the end must not bring them again.
     fn give_last(&mut self, out: &mut dyn Output) -> Result<Progress> {
         while let Some(cursor) = self.cursor.take() {
             let entries = self.table.scan(cursor.as_ref().map(|(g, k)| (*g, k.as_ref())), MAX_BATCH_ROWS)?;
@@ -308,6 +313,9 @@ impl RunningDeduplicate {
             self.cursor = Some(Some((*group, key.clone())));
             let rows = entries.iter().map(|(_, _, value)| keyed::body(value)).collect::<Result<Vec<_>>>()?;
             out.emit(0, RecordBatch::try_new(Arc::clone(&self.input), self.rows.decode(rows.into_iter())?)?);
+            for (group, key, _) in &entries {
+                self.table.delete(*group, key)?;
+            }
             if out.is_full() {
                 return Ok(Progress::More);
             }
@@ -335,7 +343,16 @@ impl Operator for RunningDeduplicate {
         Ok(Progress::Done)
     }
 
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut dyn Output) -> Result<Progress> {
+        // Before event time ends behind this operator, where the rows would come late to a window.
+        if self.kept == Kept::LastAtEnd && watermark == Watermark::MAX {
+            self.cursor = Some(None);
+        }
+        self.give_last(out)
+    }
+
     fn on_end(&mut self, out: &mut dyn Output) -> Result<Progress> {
+        // What came behind the end of event time, if anything did.
         if self.kept == Kept::LastAtEnd {
             self.cursor = Some(None);
         }

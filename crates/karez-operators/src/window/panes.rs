@@ -331,6 +331,8 @@ impl Operator for TimeWindows {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut dyn Output) -> Result<Progress> {
         match self.time {
             TimeSource::Event(_) => self.advance_to(watermark.0, out),
+            // Nobody reads the clock any more. Results go before the end of event time, behind which they would be late for a window or a `deduplicate`.
+            TimeSource::Processing | TimeSource::Whole if watermark == Watermark::MAX => self.advance_to(watermark.0, out),
             TimeSource::Processing | TimeSource::Whole => Ok(Progress::Done),
         }
     }
@@ -351,7 +353,6 @@ impl Operator for TimeWindows {
     }
 
     fn on_end(&mut self, out: &mut dyn Output) -> Result<Progress> {
-        // Event time has ended by its watermark; windows of processing time would wait for a clock that nobody reads any more.
         self.advance_to(i64::MAX, out)
     }
 

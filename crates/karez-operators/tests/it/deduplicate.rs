@@ -4,7 +4,7 @@ use karez_core::ChangeMode;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::harness::{Job, fold, order, orders, plan, plan_as};
+use crate::harness::{Job, fold, order, orders, plan, plan_as, plan_in};
 use crate::reference::Event;
 use crate::sliced_windows::{events, keyed, run};
 
@@ -48,6 +48,30 @@ fn of_a_batch_job_the_last_rows_come_at_the_end() {
     assert_eq!(rows.len(), 20_000);
     assert_eq!(rows.iter().filter(|row| row.contains("|5000.0|")).count(), 15_000);
     assert!(job.resumed >= 2);
+}
+
+#[test]
+fn rows_held_until_the_end_come_before_event_time_ends_and_not_again_after_a_restart_behind_it() {
+    let config = json!({ "keyBy": ["user_id"], "keep": "last" });
+    let mut job = Job::of(plan_as("deduplicate", config, &[orders()], true).unwrap(), 1);
+    job.orders(&[order(1, 1.0, 0), order(2, 2.0, 0)]);
+    job.watermark(i64::MAX);
+    assert_eq!(job.sorted(0), ["1|1.0|x|01T00:00:00", "2|2.0|x|01T00:00:00"]);
+    job.end();
+    // The other inputs of the job go on, and so do its checkpoints.
+    job.restart(2);
+    job.end();
+    assert!(job.take(0).is_empty());
+}
+
+#[test]
+fn rows_held_while_the_watermark_goes_on_have_no_event_time() {
+    let config = json!({ "keyBy": ["user_id"], "keep": "last" });
+    let event_time =
+        |bounded, batch| plan_in("deduplicate", config.clone(), &[orders()], bounded, batch).unwrap().outputs()[0].schema.event_time.clone();
+    assert_eq!(event_time(true, false), None);
+    assert_eq!(event_time(true, true).as_deref(), Some("ts"));
+    assert_eq!(event_time(false, false).as_deref(), Some("ts"));
 }
 
 #[test]

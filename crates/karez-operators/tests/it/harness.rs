@@ -27,11 +27,16 @@ pub fn plan(operator: &str, config: Value, inputs: &[StreamSchema]) -> Result<Ar
     plan_as(operator, config, inputs, false)
 }
 
-/// Plans an operator of a batch job.
+/// Plans an operator of a batch job, or of one whose input does not end.
 pub fn plan_as(operator: &str, config: Value, inputs: &[StreamSchema], batch: bool) -> Result<Arc<dyn OperatorSpec>, String> {
+    plan_in(operator, config, inputs, batch, batch)
+}
+
+/// Plans an operator of bounded input or not, in a batch job or not.
+pub fn plan_in(operator: &str, config: Value, inputs: &[StreamSchema], bounded: bool, batch: bool) -> Result<Arc<dyn OperatorSpec>, String> {
     let registry = karez_operators::register(Registry::new());
     let factory = registry.operator(operator).map_err(|e| e.to_string())?;
-    factory.plan(PlanContext { node: "node", config: &config, inputs, bounded: batch, batch }).map_err(|e| e.to_string())
+    factory.plan(PlanContext { node: "node", config: &config, inputs, bounded, batch }).map_err(|e| e.to_string())
 }
 
 // ===== rows =====

@@ -55,6 +55,22 @@ fn results_stand_in_their_written_order_and_state_does_not_depend_on_it() {
 }
 
 #[test]
+fn results_at_the_end_come_before_event_time_ends() {
+    // Behind its end a window or a `deduplicate` would find them late.
+    let mut job = Job::of(plan_as("aggregate", spend(), &[orders()], true).unwrap(), 1);
+    job.orders(&[order(1, 1.0, 0)]);
+    job.watermark(i64::MAX);
+    assert_eq!(job.take(0), ["1|1|1.0"]);
+    for window in [json!({ "type": "tumbling", "size": "1s", "time": "processing" }), json!({ "type": "session", "gap": "1s", "time": "processing" })]
+    {
+        let mut job = Job::new("window-aggregate", json!({ "window": window }));
+        job.orders(&[order(1, 1.0, 0)]);
+        job.watermark(i64::MAX);
+        assert_eq!(job.take(0), ["01T00:00:00|01T00:00:01|1"]);
+    }
+}
+
+#[test]
 fn without_keys_there_is_one_result() {
     let mut job = Job::new("aggregate", json!({}));
     assert_eq!(job.spec.distribution(0), Distribution::Global);
