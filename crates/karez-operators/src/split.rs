@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
-use arrow::compute::{and_not, filter_record_batch, not, or};
+use arrow::compute::{and, filter_record_batch, not, or};
 use arrow::record_batch::RecordBatch;
 use karez_core::config::{self, ConfigError, ConfigErrors};
 use karez_core::metrics::NodeMetrics;
@@ -123,7 +123,8 @@ impl Routes {
             let mut mask = condition.evaluate_predicate(rows)?;
             let combine = |e| ExprError::new(condition.text(), format!("{e}"));
             if self.mode == Mode::First {
-                mask = and_not(&mask, &taken).map_err(combine)?;
+                // Not `and_not`: arrow 59 mixes up the offsets of its arguments, and the mask of a slice has one.
+                mask = not(&taken).and_then(|free| and(&mask, &free)).map_err(combine)?;
             }
             taken = or(&taken, &mask).map_err(combine)?;
             masks.push(mask);

@@ -89,6 +89,14 @@ fn filter_by_a_condition_on_the_clock_is_not_pushed_down_nor_deterministic() {
 }
 
 #[test]
+fn split_sends_the_rows_of_a_slice_where_their_whole_batch_would_have_sent_them() {
+    let rows = batch(&[order(1, 0.0, 0), (None, 1.0, "x", 0), order(2, 2.0, 0)]);
+    let mut job = Job::new("split", json!({ "routes": { "small": "amount < 1", "nobody": "user_id is null" } }));
+    (0..3).for_each(|row| job.push(rows.slice(row, 1)));
+    assert_eq!([1, 2, 0].map(|port| job.take(port)), [["1|0.0|x|01T00:00:00"], ["-|1.0|x|01T00:00:00"], ["2|2.0|x|01T00:00:00"]]);
+}
+
+#[test]
 fn split_sends_a_row_to_the_first_route_or_to_all() {
     let rows = [order(1, 1.0, 0), order(2, 20.0, 0), order(3, 30.0, 0)];
     let routes = json!({ "b": "amount > 10", "a": "amount > 25" });
