@@ -97,9 +97,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn one_row_of_each_key_is_kept(events in events(), last in any::<bool>(), parallelism in 1_usize..4) {
+    fn one_row_of_each_key_is_kept(events in events(), last in any::<bool>(), parallelism in 1_usize..4, disk in prop::bool::weighted(0.2)) {
         let config = json!({ "keyBy": ["k"], "keep": if last { "last" } else { "first" } });
-        let mut job = Job::of(plan("deduplicate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
+        let mut job = Job::beside(disk, plan("deduplicate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
         run(&mut job, &events);
         let mut kept: std::collections::BTreeMap<Option<i64>, i64> = Default::default();
         for event in &events {

@@ -1,7 +1,11 @@
 //! Runs one operator as the engine would: rows are hashed to subtasks, calls are resumed, state is snapshotted and restored.
+//!
+//! Twice, side by side: with state in memory and on disk. Both must give the same rows, and each is restored from the other's checkpoints.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, Weak};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
@@ -16,7 +20,8 @@ use karez_core::{
     Registry, Result, StreamSchema, Watermark,
 };
 use karez_runtime::state::{
-    Backend, MemoryBudget, OperatorState, RestoredState, StateFileStore, StateHandle, StoreContext, WriteContext, file_prefix, write_snapshot,
+    Backend, DiskBackend, MemoryBudget, OperatorState, RestoredState, StateFileStore, StateHandle, StoreContext, WriteContext, file_prefix,
+    write_snapshot,
 };
 use serde_json::Value;
 
@@ -125,8 +130,13 @@ pub struct Job {
     pub metrics: Arc<NodeMetrics>,
     /// How often a call was resumed.
     pub resumed: usize,
+    backend: Backend,
+    /// The name its files have.
+    name: &'static str,
     files: Arc<Files>,
     checkpoints: u64,
+    /// The same job with its state on disk.
+    twin: Option<Box<Self>>,
 }
 
 impl Job {
@@ -135,31 +145,58 @@ impl Job {
     }
 
     pub fn of(spec: Arc<dyn OperatorSpec>, parallelism: usize) -> Self {
+        Self::beside(true, spec, parallelism)
+    }
+
+    /// With or without a twin: making tables on disk takes most of the time of a small case.
+    pub fn beside(twin: bool, spec: Arc<dyn OperatorSpec>, parallelism: usize) -> Self {
+        let files = Arc::default();
+        let mut job = Self::on(Backend::Memory, "memory", &spec, &files, parallelism);
+        if twin && spec.is_stateful() {
+            job.twin = Some(Box::new(Self::on(disk(), "disk", &spec, &files, parallelism)));
+        }
+        job
+    }
+
+    fn on(backend: Backend, name: &'static str, spec: &Arc<dyn OperatorSpec>, files: &Arc<Files>, parallelism: usize) -> Self {
         let out = Collected { capacity: usize::MAX, ..Collected::default() };
         let mut job = Self {
-            spec,
+            spec: Arc::clone(spec),
             subtasks: Vec::new(),
             out,
             clock: Arc::new(ManualClock::new(0)),
             metrics: Arc::default(),
             resumed: 0,
-            files: Arc::default(),
+            backend,
+            name,
+            files: Arc::clone(files),
             checkpoints: 0,
+            twin: None,
         };
-        let nothing = Saved { handles: Vec::new(), files: Arc::clone(&job.files) };
+        let nothing = Saved { handles: Vec::new(), files: Arc::clone(files) };
         job.start(parallelism, &nothing);
         job
     }
 
     pub fn with_capacity(mut self, batches: usize) -> Self {
         self.out.capacity = batches;
+        self.twin = self.twin.map(|twin| Box::new(twin.with_capacity(batches)));
         self
+    }
+
+    /// Both have given the same.
+    fn agree(&self) {
+        if let Some(twin) = &self.twin {
+            assert_eq!(twin.out.batches, self.out.batches, "the rows with state on disk, and in memory");
+            assert_eq!(twin.out.rejected.len(), self.out.rejected.len());
+            assert_eq!(twin.metrics.late.get(), self.metrics.late.get());
+        }
     }
 
     fn start(&mut self, parallelism: usize, saved: &Saved) {
         self.subtasks = (0..parallelism)
             .map(|subtask| {
-                let mut state = saved.store(subtask, parallelism);
+                let mut state = saved.store(&self.backend, subtask, parallelism);
                 let context = OperatorContext {
                     subtask,
                     parallelism,
@@ -190,6 +227,9 @@ impl Job {
     }
 
     pub fn push_to(&mut self, input: usize, batch: RecordBatch) {
+        if let Some(twin) = &mut self.twin {
+            twin.push_to(input, batch.clone());
+        }
         for (subtask, rows) in self.spread(input, batch).into_iter().enumerate() {
             if rows.num_rows() > 0 {
                 self.call(subtask, |operator, out| operator.process(input, rows, out));
@@ -216,11 +256,17 @@ impl Job {
     }
 
     pub fn watermark(&mut self, ms: i64) {
+        if let Some(twin) = &mut self.twin {
+            twin.watermark(ms);
+        }
         (0..self.subtasks.len()).for_each(|s| self.call(s, |operator, out| operator.on_watermark(Watermark(ms), out)));
     }
 
     /// Sets the clock and calls the timers that are due.
     pub fn clock(&mut self, now_ms: i64) {
+        if let Some(twin) = &mut self.twin {
+            twin.clock(now_ms);
+        }
         self.clock.set(now_ms);
         for subtask in 0..self.subtasks.len() {
             while self.subtasks[subtask].next_timer_ms().is_some_and(|due| due <= now_ms) {
@@ -231,6 +277,14 @@ impl Job {
 
     pub fn end(&mut self) {
         self.watermark(i64::MAX);
+        self.end_of_input();
+        self.agree();
+    }
+
+    fn end_of_input(&mut self) {
+        if let Some(twin) = &mut self.twin {
+            twin.end_of_input();
+        }
         (0..self.subtasks.len()).for_each(|s| self.call(s, |operator, out| operator.on_end(out)));
     }
 
@@ -244,7 +298,7 @@ impl Job {
                 storage: self.files.as_ref(),
                 checkpoint: CheckpointId(self.checkpoints),
                 savepoint: false,
-                prefix: file_prefix("node", subtask),
+                prefix: file_prefix(self.name, subtask),
                 key_groups: KeyGroupRange::of_subtask(subtask, parallelism, KEY_GROUPS),
             };
             write_snapshot(snapshot, &context).unwrap()
@@ -256,18 +310,31 @@ impl Job {
     /// Takes a checkpoint and starts anew from it.
     pub fn restart(&mut self, parallelism: usize) {
         let saved = self.checkpoint();
-        self.start(parallelism, &saved);
+        match &mut self.twin {
+            Some(twin) => {
+                let of_twin = twin.checkpoint();
+                twin.start(parallelism, &saved);
+                self.start(parallelism, &of_twin);
+            }
+            None => self.start(parallelism, &saved),
+        }
     }
 
     /// Takes a checkpoint and starts another plan of the operator from it.
     pub fn restart_as(&mut self, spec: Arc<dyn OperatorSpec>, parallelism: usize) {
-        let saved = self.checkpoint();
+        if let Some(twin) = &mut self.twin {
+            twin.spec = Arc::clone(&spec);
+        }
         self.spec = spec;
-        self.start(parallelism, &saved);
+        self.restart(parallelism);
     }
 
     /// What was emitted on a port since the last call, as text.
     pub fn take(&mut self, port: usize) -> Vec<String> {
+        self.agree();
+        if let Some(twin) = &mut self.twin {
+            twin.out.batches.remove(&port);
+        }
         self.out.batches.remove(&port).unwrap_or_default().iter().flat_map(shown).collect()
     }
 
@@ -280,6 +347,30 @@ impl Job {
 }
 
 // ===== state =====
+
+thread_local! {
+    /// The disk backend of the jobs of a test, and how many there were.
+    static DISK: RefCell<(Weak<DiskBackend>, usize)> = const { RefCell::new((Weak::new(), 0)) };
+}
+
+/// The disk backend that the jobs of a test share. Its folder goes with the last of them.
+fn disk() -> Backend {
+    let (shared, number) = DISK.with_borrow_mut(|(shared, number)| {
+        *number += 1;
+        (shared.upgrade(), *number)
+    });
+    if let Some(backend) = shared {
+        return Backend::Disk(backend);
+    }
+    // In memory where the machine has such a folder: each table made syncs files, and what a disk does is not what is shown here.
+    let place = [Path::new("/dev/shm"), Path::new(env!("CARGO_TARGET_TMPDIR"))].into_iter().find(|p| p.is_dir()).unwrap();
+    let folder = place.join(format!("karez-operators-{}-{:?}-{number}", std::process::id(), std::thread::current().id()));
+    let backend = Backend::disk(&folder).unwrap();
+    if let Backend::Disk(backend) = &backend {
+        DISK.with_borrow_mut(|(shared, _)| *shared = Arc::downgrade(backend));
+    }
+    backend
+}
 
 /// State files in memory.
 #[derive(Debug, Default)]
@@ -304,12 +395,12 @@ pub struct Saved {
 
 impl Saved {
     /// The state of a subtask.
-    fn store(&self, subtask: usize, parallelism: usize) -> OperatorState {
+    fn store(&self, backend: &Backend, subtask: usize, parallelism: usize) -> OperatorState {
         let restored =
             if self.handles.is_empty() { RestoredState::none() } else { RestoredState::new(self.handles.clone(), Arc::clone(&self.files) as _) };
         let key_groups = KeyGroupRange::of_subtask(subtask, parallelism, KEY_GROUPS);
         let context = StoreContext { subtask, parallelism, key_groups, account: MemoryBudget::new(None).account("node") };
-        Backend::Memory.store(context, restored).unwrap()
+        backend.store(context, restored).unwrap()
     }
 
     /// Rows in the files that hold the panes of a table.
@@ -320,7 +411,7 @@ impl Saved {
 
     /// Entries of a keyed table.
     pub fn keys(&self, table: &str) -> usize {
-        self.store(0, 1).keyed_table(table).unwrap().len()
+        self.store(&Backend::Memory, 0, 1).keyed_table(table).unwrap().len()
     }
 }
 

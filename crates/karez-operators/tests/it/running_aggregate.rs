@@ -144,9 +144,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn the_changelog_folds_to_the_sums_of_all_rows(events in events(), parallelism in 1_usize..4, batch in any::<bool>()) {
+    fn the_changelog_folds_to_the_sums_of_all_rows(events in events(), parallelism in 1_usize..4, disk in prop::bool::weighted(0.2), batch in any::<bool>()) {
         let config = json!({ "keyBy": ["k"], "aggregates": { "n": "count(*)", "s": "sum(v)" } });
-        let mut job = Job::of(plan_as("aggregate", config, &[keyed()], batch).unwrap(), parallelism).with_capacity(1);
+        let mut job = Job::beside(disk, plan_as("aggregate", config, &[keyed()], batch).unwrap(), parallelism).with_capacity(1);
         run(&mut job, &events);
         let mut sums: BTreeMap<Option<i64>, (i64, i64)> = BTreeMap::new();
         for event in &events {

@@ -140,11 +140,11 @@ proptest! {
 
     #[test]
     fn sessions_are_those_of_the_reference_whatever_batches_watermarks_and_restarts(
-        events in events(), gap in 1_i64..40, lateness in prop_oneof![Just(0_i64), 1_i64..60], parallelism in 1_usize..4,
+        events in events(), gap in 1_i64..40, lateness in prop_oneof![Just(0_i64), 1_i64..60], parallelism in 1_usize..4, disk in prop::bool::weighted(0.2),
     ) {
         let aggregates = json!({ "n": "count(*)", "s": "sum(v)" });
         let config = json!({ "keyBy": ["k"], "window": { "type": "session", "gap": gap }, "aggregates": aggregates, "allowedLateness": lateness });
-        let mut job = Job::of(plan("window-aggregate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
+        let mut job = Job::beside(disk, plan("window-aggregate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
         run(&mut job, &events);
         let (expected, late) = reference::sessions(&events, gap, lateness);
         let rows = if lateness == 0 { job.sorted(0) } else { fold(&job.take(0)) };
@@ -156,7 +156,7 @@ proptest! {
     fn batch_boundaries_do_not_change_sessions(all in prop::collection::vec((prop::option::of(0_i64..4), -9_i64..9, 0_i64..100), 0..40), cut in 1_usize..9) {
         let run = |size: usize| {
             let config = json!({ "keyBy": ["k"], "window": { "type": "session", "gap": 10 }, "aggregates": { "n": "count(*)", "s": "sum(v)" } });
-            let mut job = Job::of(plan("window-aggregate", config, &[keyed()]).unwrap(), 1);
+            let mut job = Job::beside(false, plan("window-aggregate", config, &[keyed()]).unwrap(), 1);
             job.watermark(40);
             all.chunks(size).for_each(|some| job.push(rows(some)));
             job.end();
@@ -166,9 +166,9 @@ proptest! {
     }
 
     #[test]
-    fn count_windows_are_those_of_the_reference(events in events(), size in 1_usize..6, parallelism in 1_usize..4) {
+    fn count_windows_are_those_of_the_reference(events in events(), size in 1_usize..6, parallelism in 1_usize..4, disk in prop::bool::weighted(0.2)) {
         let config = json!({ "keyBy": ["k"], "window": { "type": "count", "size": size }, "aggregates": { "n": "count(*)", "s": "sum(v)" } });
-        let mut job = Job::of(plan("window-aggregate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
+        let mut job = Job::beside(disk, plan("window-aggregate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
         run(&mut job, &events);
         let mut values: std::collections::BTreeMap<Option<i64>, Vec<i64>> = Default::default();
         for event in &events {

@@ -292,12 +292,12 @@ proptest! {
 
     #[test]
     fn windows_are_those_of_the_reference_whatever_batches_watermarks_and_restarts(
-        events in events(), size in 1_i64..8, slide in 1_i64..8, parallelism in 1_usize..4,
+        events in events(), size in 1_i64..8, slide in 1_i64..8, parallelism in 1_usize..4, disk in prop::bool::weighted(0.2),
     ) {
         let (size, slide) = (size * 10, slide.min(size) * 10);
         let window = json!({ "type": "sliding", "size": size, "slide": slide });
         let config = json!({ "keyBy": ["k"], "window": window, "aggregates": { "n": "count(*)", "s": "sum(v)" } });
-        let mut job = Job::of(plan("window-aggregate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
+        let mut job = Job::beside(disk, plan("window-aggregate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
         run(&mut job, &events);
         let (expected, late) = reference::sliced(&events, size, slide, 0);
         prop_assert_eq!(results(&job), expected);
@@ -306,12 +306,12 @@ proptest! {
 
     #[test]
     fn a_changelog_of_late_updates_folds_to_the_reference(
-        events in events(), size in 1_i64..8, slide in 1_i64..8, lateness in 1_i64..60, parallelism in 1_usize..4,
+        events in events(), size in 1_i64..8, slide in 1_i64..8, lateness in 1_i64..60, parallelism in 1_usize..4, disk in prop::bool::weighted(0.2),
     ) {
         let (size, slide) = (size * 10, slide.min(size) * 10);
         let window = json!({ "type": "sliding", "size": size, "slide": slide });
         let config = json!({ "keyBy": ["k"], "window": window, "aggregates": { "n": "count(*)", "s": "sum(v)" }, "allowedLateness": lateness });
-        let mut job = Job::of(plan("window-aggregate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
+        let mut job = Job::beside(disk, plan("window-aggregate", config, &[keyed()]).unwrap(), parallelism).with_capacity(1);
         run(&mut job, &events);
         let (expected, late) = reference::sliced(&events, size, slide, lateness);
         let expected: Vec<(Option<i64>, i64, i64, i64, i64)> = expected.iter().map(|&(k, start, n, s)| (k, start, start + size, n, s)).collect();
