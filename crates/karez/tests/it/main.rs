@@ -6,3 +6,4 @@ mod crash;
 mod flights;
 mod golden;
 mod karez;
+mod random_graphs;
