@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayData, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 
@@ -29,7 +29,7 @@ pub(super) struct DecimalGuard {
 impl DecimalGuard {
     /// `None` if there are no decimals in `schema`.
     pub(super) fn of(schema: &Schema) -> Option<Self> {
-        let (columns, texts): (Vec<_>, Vec<_>) = schema.fields().iter().filter_map(|field| Some((Arc::clone(field), as_text(field)?))).unzip();
+        let (columns, texts): (Vec<_>, Vec<_>) = read(schema.fields()).filter_map(|field| Some((Arc::clone(field), as_text(field)?))).unzip();
         (!columns.is_empty()).then(|| Self { columns, texts: Arc::new(Schema::new(texts)) })
     }
 
@@ -54,12 +54,17 @@ impl DecimalGuard {
     }
 }
 
+/// The fields that arrow-json fills: of those with one name, the first.
+fn read(fields: &Fields) -> impl Iterator<Item = &FieldRef> {
+    fields.iter().enumerate().filter(|(at, field)| fields[..*at].iter().all(|before| before.name() != field.name())).map(|(_, field)| field)
+}
+
 /// `field` with text in the place of its decimals, and without what holds none; `None` if that is all of it.
 fn as_text(field: &FieldRef) -> Option<FieldRef> {
     let data_type = match field.data_type() {
         DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => DataType::Utf8,
         DataType::Struct(fields) => {
-            let fields: Vec<_> = fields.iter().filter_map(as_text).collect();
+            let fields: Vec<_> = read(fields).filter_map(as_text).collect();
             (!fields.is_empty()).then(|| DataType::Struct(fields.into()))?
         }
         DataType::List(item) => DataType::List(as_text(item)?),
@@ -89,7 +94,7 @@ fn are_countable(data_type: &DataType, data: &ArrayData) -> bool {
         &DataType::Decimal32(_, scale) | &DataType::Decimal64(_, scale) | &DataType::Decimal128(_, scale) | &DataType::Decimal256(_, scale) => {
             StringArray::from(data.clone()).iter().flatten().all(|text| is_countable(text, scale))
         }
-        DataType::Struct(fields) => fields.iter().filter(|field| as_text(field).is_some()).zip(children).all(|(field, data)| within(field, data)),
+        DataType::Struct(fields) => read(fields).filter(|field| as_text(field).is_some()).zip(children).all(|(field, data)| within(field, data)),
         DataType::List(item)
         | DataType::LargeList(item)
         | DataType::ListView(item)

@@ -404,6 +404,9 @@ fn records_of_no_columns_are_counted() {
 #[test]
 fn of_two_columns_with_one_name_the_first_is_filled() {
     check(&schema([("a", DataType::Int64, true), ("a", DataType::Int64, true)]), b"{\"a\":1}\n{\"a\":2}\n");
+    // The other is not even looked at.
+    let long = format!("{{\"a\":0.{}1}}\n", "0".repeat(300));
+    check(&schema([("a", DataType::Float64, true), ("a", DataType::Decimal128(10, -2), true)]), long.as_bytes());
 }
 
 // ===== Layouts =====
