@@ -22,7 +22,7 @@ use super::reject::Rejects;
 use crate::exchange::OutputGate;
 
 /// How long a chain works before it lets others, and a cancel, have a turn.
-const RUN_SLICE: Duration = Duration::from_millis(10);
+pub(super) const RUN_SLICE: Duration = Duration::from_millis(10);
 
 /// What goes through a chain.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use karez_core::{BadRecord, Barrier, BarrierKind, CheckpointId, Clock, Element, 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::chain::{Chain, ChainSnapshot, Item, NodeGates, control};
+use self::chain::{Chain, ChainSnapshot, Item, NodeGates, RUN_SLICE, control};
 use self::reject::Rejects;
 use self::sink::{SinkAck, SinkDriver};
 use self::source::{SourceEvent, SourceLoop};
@@ -376,9 +376,12 @@ impl Task {
             self.chain.push(item);
         }
         let mut ack = None;
+        let mut turn = Instant::now();
         loop {
-            if self.chain.run()? {
+            // A sink that is always ready awaits nothing: a watermark that fires for a minute into it would not be cancelled before its end.
+            if self.chain.run()? || turn.elapsed() > RUN_SLICE {
                 tokio::task::yield_now().await;
+                turn = Instant::now();
                 continue;
             }
             if let Some(item) = self.chain.take_tail() {
