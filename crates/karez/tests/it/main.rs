@@ -1,9 +1,10 @@
 //! The binary from outside, and jobs from end to end.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, unreachable_pub)]
 
 mod cli;
 mod crash;
 mod flights;
 mod golden;
 mod karez;
+mod many_panes;
 mod random_graphs;
