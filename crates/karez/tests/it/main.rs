@@ -4,6 +4,7 @@
 mod cli;
 mod crash;
 mod flights;
+mod full_disk;
 mod golden;
 mod karez;
 mod many_panes;

@@ -103,7 +103,7 @@ async fn end(world: &World, run: &RunPlan, handle: &JobHandle) -> Result<Option<
     }
 }
 
-fn job_graph(world: &Arc<World>, run: &RunPlan) -> Result<JobGraph, String> {
+pub fn job_graph(world: &Arc<World>, run: &RunPlan) -> Result<JobGraph, String> {
     let graph = stream_graph(&world.plan, run).build().map_err(|e| format!("not built: {e}"))?;
     // A graph is plain data: it is the same read back.
     let text = serde_json::to_string(&graph).map_err(|e| e.to_string())?;

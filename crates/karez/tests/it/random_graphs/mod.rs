@@ -9,14 +9,14 @@
 
 mod decode;
 mod dice;
-mod engine;
-mod expression;
-mod plan;
-mod reference;
+pub mod engine;
+pub mod expression;
+pub mod plan;
+pub mod reference;
 mod sink;
 mod source;
-mod value;
-mod world;
+pub mod value;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -43,7 +43,6 @@ pub struct SourcePlan {
     /// Whether its watermark follows its rows; otherwise it comes at the end.
     pub in_order: bool,
     pub out_of_orderness_ms: i64,
-    pub idle: bool,
 }
 
 #[derive(Debug)]
@@ -218,10 +217,10 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "batch job: {}, key groups: {}", self.batch, self.key_groups)?;
         for source in &self.sources {
-            let SourcePlan { name, level, bounded, one_at_a_time, found_at_once, projects, in_order, out_of_orderness_ms, pauses, idle, .. } = source;
+            let SourcePlan { name, level, bounded, one_at_a_time, found_at_once, projects, in_order, out_of_orderness_ms, pauses, .. } = source;
             writeln!(
                 f,
-                "source {name} {level:?} bounded {bounded} one at a time {one_at_a_time} found at once {found_at_once} projects {projects} in order {in_order} by {out_of_orderness_ms} ms idle {idle} pauses {pauses:?}"
+                "source {name} {level:?} bounded {bounded} one at a time {one_at_a_time} found at once {found_at_once} projects {projects} in order {in_order} by {out_of_orderness_ms} ms pauses {pauses:?}"
             )?;
             for (split, batches) in source.splits.iter().enumerate() {
                 for rows in batches {

@@ -153,6 +153,9 @@ impl SplitReader for Reader {
             return Ok(Read::Nothing);
         }
         let world = &self.planned.world;
+        if *world.given.borrow() >= world.until.load(SeqCst) {
+            return Ok(Read::Nothing);
+        }
         if world.fails(self.planned.source, self.split, self.at) {
             return Err(Error::external("injected"));
         }

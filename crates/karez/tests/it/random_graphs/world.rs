@@ -14,6 +14,8 @@ pub struct World {
     pub stores: BTreeMap<String, Arc<Store>>,
     /// Batches that the sources have given in this run.
     pub given: watch::Sender<usize>,
+    /// How many they may give; each reader looks before it gives one.
+    pub until: AtomicUsize,
     /// Source, split and batch.
     pub failing_reads: Mutex<Vec<(usize, usize, usize)>>,
     pub lost_answers: AtomicUsize,
@@ -52,6 +54,7 @@ impl World {
             plan: Arc::clone(plan),
             stores: plan.sinks.iter().map(|s| (s.name.clone(), Arc::new(Store::new(s)))).collect(),
             given: watch::Sender::new(0),
+            until: AtomicUsize::new(usize::MAX),
             failing_reads: Mutex::default(),
             lost_answers: AtomicUsize::new(0),
             tally: Tally::default(),

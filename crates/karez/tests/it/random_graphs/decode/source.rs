@@ -16,7 +16,7 @@ impl Decoder {
         let late = exact && in_order && dice.chance(2);
         let projects = dice.chance(2);
         let found_at_once = if one_at_a_time { count - dice.roll(count) } else { count };
-        let (slack, idle) = (dice.int(50), dice.chance(4));
+        let slack = dice.int(50);
 
         let mut clock = 0;
         let rows: Vec<(&RawRow, i64)> = raw
@@ -73,6 +73,6 @@ impl Decoder {
             late,
             used: false,
         });
-        SourcePlan { name, level, splits, pauses, bounded, one_at_a_time, found_at_once, projects, in_order, out_of_orderness_ms, idle }
+        SourcePlan { name, level, splits, pauses, bounded, one_at_a_time, found_at_once, projects, in_order, out_of_orderness_ms }
     }
 }
