@@ -40,6 +40,9 @@ pub async fn rows(plan: &Arc<Plan>, tally: &Tally) -> Result<BTreeMap<String, Ve
     for (name, store) in &world.stores {
         let (rows, retractions) = store.table().map_err(|e| format!("{name}: {e}"))?;
         world.tally.rows.fetch_add(rows.len(), SeqCst);
+        if plan.sinks.iter().any(|s| s.name == *name && s.input.port.name == "late") {
+            world.tally.late.fetch_add(rows.len(), SeqCst);
+        }
         world.tally.retractions.fetch_add(retractions, SeqCst);
         tables.insert(name.clone(), rows);
     }

@@ -59,6 +59,7 @@ fn random_graphs_parallelisms_batch_boundaries_and_restore_points_give_the_rows_
         at_least(&tally.savepoints, cases / 8);
         at_least(&tally.checkpoints, 3 * cases);
         at_least(&tally.retractions, cases / 4);
+        at_least(&tally.late, cases / 4);
     }
 }
 

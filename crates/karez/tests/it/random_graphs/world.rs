@@ -34,6 +34,8 @@ pub struct Tally {
     pub rows: AtomicUsize,
     /// Rows taken back.
     pub retractions: AtomicUsize,
+    /// Rows that were late.
+    pub late: AtomicUsize,
 }
 
 impl Tally {
@@ -43,8 +45,8 @@ impl Tally {
         }
     }
 
-    fn all(&self) -> [&AtomicUsize; 6] {
-        [&self.reopened, &self.starts, &self.savepoints, &self.checkpoints, &self.rows, &self.retractions]
+    fn all(&self) -> [&AtomicUsize; 7] {
+        [&self.reopened, &self.starts, &self.savepoints, &self.checkpoints, &self.rows, &self.retractions, &self.late]
     }
 }
 

@@ -170,7 +170,11 @@ fn level(dice: &mut Dice<'_>) -> Level {
 impl Decoder {
     fn node(&mut self, dice: &mut Dice<'_>) {
         // The newest first: bytes of zeros make a line.
-        let at = self.streams.len() - 1 - dice.roll(self.streams.len());
+        let mut at = self.streams.len() - 1 - dice.roll(self.streams.len());
+        // Late rows are told apart near such a source alone: often enough to meet a window there.
+        if dice.chance(3) {
+            at = self.streams.iter().rposition(|s| s.exact && s.late).unwrap_or(at);
+        }
         let input = self.streams[at].clone();
         let partner = self.partner(dice, at);
         let mut choices = vec![Choice::Identity, Choice::Map, Choice::Filter, Choice::Split];
@@ -181,7 +185,7 @@ impl Decoder {
             choices.push(Choice::FlatMap);
         }
         if input.has_windows() {
-            choices.extend([Choice::Window; 4]);
+            choices.extend(std::iter::repeat_n(Choice::Window, if input.late { 10 } else { 4 }));
         }
         if !input.changelog {
             choices.extend([Choice::Aggregate, Choice::Deduplicate]);

@@ -7,13 +7,13 @@ use super::*;
 impl Decoder {
     pub(super) fn source(&mut self, i: usize, dice: &mut Dice<'_>, raw: &[RawRow]) -> SourcePlan {
         let name = format!("in{i}");
-        let exact = dice.chance(3);
+        let exact = dice.chance(2);
         let level = if exact { Level::One } else { level(dice) };
         let count = if exact { 1 } else { 1 + dice.roll(4) };
         let one_at_a_time = dice.chance(2);
         let bounded = self.batch || dice.chance(2);
         let in_order = !dice.chance(8) && !self.batch;
-        let late = exact && in_order && dice.chance(2);
+        let late = exact && in_order && !dice.chance(3);
         let projects = dice.chance(2);
         let found_at_once = if one_at_a_time { count - dice.roll(count) } else { count };
         let slack = dice.int(50);
@@ -37,7 +37,7 @@ impl Decoder {
             rows.iter().map(|(_, t)| (newest = newest.max(*t), newest - t).1).max().unwrap_or(0)
         };
         let disorder = if one_at_a_time { behind(&rows) } else { parts.iter().map(|p| behind(p)).max().unwrap_or(0) };
-        let out_of_orderness_ms = if late { disorder / 3 } else { disorder + slack };
+        let out_of_orderness_ms = if late { disorder / 8 } else { disorder + slack };
 
         let (mut splits, mut pauses) = (Vec::new(), Vec::new());
         for part in parts {
