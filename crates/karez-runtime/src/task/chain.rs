@@ -103,8 +103,16 @@ pub struct Slot {
 struct Station {
     slot: Slot,
     inbox: VecDeque<Item>,
-    /// The item whose work is not through.
-    pending: Option<Item>,
+    /// What is not through.
+    pending: Option<Work>,
+}
+
+/// What an operator is at.
+enum Work {
+    /// Rows, or a timer: nothing follows them.
+    Rows,
+    /// An item whose control element goes on when it is through.
+    Control(Item),
 }
 
 /// The operators of one subtask.
@@ -222,8 +230,8 @@ impl Chain {
         let Slot { name, operator, metrics, gates, rejects } = slot;
         let started = Instant::now();
         let mut out = ChainOutput { next, gates, rejects, metrics, now_ms, failed: None };
-        let (progress, item) = match pending.take() {
-            Some(item) => (operator.resume(&mut out)?, item),
+        let (progress, work) = match pending.take() {
+            Some(work) => (operator.resume(&mut out)?, work),
             None => {
                 let Some(item) = inbox.pop_front() else { return Ok(()) };
                 match item {
@@ -231,23 +239,20 @@ impl Chain {
                         metrics.records_in.add(batch.num_rows() as u64);
                         metrics.batches_in.add(1);
                         metrics.bytes_in.add(batch_bytes(&batch) as u64);
-                        (
-                            operator.process(input, batch, &mut out)?,
-                            Item::Batch(input, RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()))),
-                        )
+                        (operator.process(input, batch, &mut out)?, Work::Rows)
                     }
                     Item::Watermark(w) => {
                         metrics.watermark_ms.set(w.0);
-                        (operator.on_watermark(w, &mut out)?, item)
+                        (operator.on_watermark(w, &mut out)?, Work::Control(item))
                     }
                     Item::Barrier(_) => {
                         let mut snapshot = Snapshot::default();
                         operator.snapshot(&mut snapshot)?;
                         self.snapshots.push((name.clone(), snapshot));
-                        (Progress::Done, item)
+                        (Progress::Done, Work::Control(item))
                     }
-                    Item::End => (operator.on_end(&mut out)?, item),
-                    Item::Idle => (Progress::Done, item),
+                    Item::End => (operator.on_end(&mut out)?, Work::Control(item)),
+                    Item::Idle => (Progress::Done, Work::Control(item)),
                 }
             }
         };
@@ -257,9 +262,10 @@ impl Chain {
             return Err(e);
         }
         if progress == Progress::More {
-            *pending = Some(item);
+            *pending = Some(work);
             return Ok(());
         }
+        let Work::Control(item) = work else { return Ok(()) };
         let Some(element) = control(&item) else { return Ok(()) };
         gates.send_control(&element)?;
         if let Some(next) = next {
@@ -295,8 +301,7 @@ impl Chain {
                 return Err(e.at(name.as_str()));
             }
             if progress == Progress::More {
-                // A batch item has no control element behind it, so nothing is forwarded when the work is through.
-                station.pending = Some(Item::Batch(0, RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()))));
+                station.pending = Some(Work::Rows);
             }
         }
         Ok(())
