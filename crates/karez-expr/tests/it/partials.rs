@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Float64Type};
 use karez_expr::{AggregateExpr, FunctionKind};
 use rand::rngs::SmallRng;
@@ -145,12 +146,16 @@ fn aggregate_in_parts(expr: &AggregateExpr, batch: &RecordBatch, groups: &[usize
     let results = expr.calls().iter().map(|call| {
         let mut merged = call.accumulator().unwrap();
         let mut part = call.accumulator().unwrap();
+        // In the order in which they came.
+        let mut known: Vec<usize> = Vec::new();
         let mut start = 0;
         for &end in cuts.iter().chain([&batch.num_rows()]) {
             let rows = batch.slice(start, end - start);
             // Groups of the part are numbered from the end.
-            let local: Vec<usize> = groups[start..end].iter().map(|group| GROUPS - 1 - group).collect();
-            part.update(&call.inputs(&rows).unwrap(), &local, GROUPS).unwrap();
+            let present: Vec<usize> = groups[start..end].iter().copied().collect::<BTreeSet<_>>().into_iter().rev().collect();
+            let number = |of: &[usize], group| of.iter().position(|g| *g == group);
+            let local: Vec<usize> = groups[start..end].iter().filter_map(|group| number(&present, *group)).collect();
+            part.update(&call.inputs(&rows).unwrap(), &local, present.len()).unwrap();
             assert!(part.size() > 0);
             let state = part.state().unwrap();
             let types: Vec<_> = state.iter().map(|column| column.data_type().clone()).collect();
@@ -160,11 +165,14 @@ fn aggregate_in_parts(expr: &AggregateExpr, batch: &RecordBatch, groups: &[usize
                 "{}: {types:?} is not {fields:?}",
                 call.text()
             );
-            let to: Vec<usize> = (0..GROUPS).rev().collect();
-            merged.merge(&state, &to, GROUPS).unwrap();
+            known.extend(present.iter().copied().filter(|g| !known.contains(g)).collect::<Vec<_>>());
+            let to: Vec<usize> = present.iter().filter_map(|group| number(&known, *group)).collect();
+            merged.merge(&state, &to, known.len()).unwrap();
             start = end;
         }
-        merged.evaluate().unwrap()
+        let by_group: UInt32Array = (0..GROUPS).map(|group| known.iter().position(|g| *g == group).map(|at| at as u32)).collect();
+        assert_eq!(by_group.null_count(), 0, "every group has rows");
+        take(&merged.evaluate().unwrap(), &by_group, None).unwrap()
     });
     expr.finish(results.collect()).unwrap()
 }
