@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
+use memchr::memchr2_iter;
 
 use super::guard::DecimalGuard;
 
@@ -18,6 +19,9 @@ const RUN_RECORDS_AFTER_FAILURE: usize = 16;
 
 /// Longest record taken, bytes: arrow's 32-bit offsets have to reach over a whole batch.
 const RECORD_BYTES_LIMIT: usize = 1 << 30;
+
+/// Deepest nesting of a record taken: arrow-json calls itself for each level when it shows a value in an error, and would overflow the stack.
+const NESTING_LIMIT: usize = 1_000;
 
 /// Decodes records with arrow-json.
 pub(super) struct General {
@@ -91,6 +95,9 @@ impl General {
     fn feed(&mut self, record: &[u8], before: usize) -> Result<(), String> {
         if record.len() > RECORD_BYTES_LIMIT {
             return Err(format!("the record is longer than {RECORD_BYTES_LIMIT} bytes"));
+        }
+        if is_nested_too_deep(record) {
+            return Err(format!("the record is nested more than {NESTING_LIMIT} levels deep"));
         }
         if let Some(guard) = &self.guard {
             guard.check(record)?;
@@ -167,6 +174,32 @@ impl General {
             Err(error) => debug_assert!(false, "the schema has become bad: {error}"),
         }
     }
+}
+
+/// Whether the levels of `record` are beyond the limit, as far as it is JSON.
+fn is_nested_too_deep(record: &[u8]) -> bool {
+    if memchr2_iter(b'{', b'[', record).nth(NESTING_LIMIT).is_none() {
+        return false;
+    }
+    let (mut depth, mut in_string) = (0_usize, false);
+    let mut bytes = record.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => {
+                bytes.next();
+            }
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > NESTING_LIMIT {
+                    return true;
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 fn build(schema: &SchemaRef, strict: bool, records: usize) -> Result<Decoder, ArrowError> {

@@ -393,6 +393,26 @@ fn every_value_that_is_not_read_is_skipped_as_arrow_json_skips_it() {
 }
 
 #[test]
+fn a_record_nested_beyond_the_limit_is_bad_and_does_not_overflow_the_stack() {
+    let nested = |depth: usize| format!("{{\"a\":{}{}}}\n", "[".repeat(depth), "]".repeat(depth));
+    let brackets_in_a_text = format!("{{\"z\":\"\\\"{}\",\"a\":[2]}}\n", "[{".repeat(200_000));
+    let wide = format!("{{\"z\":[{}[]],\"a\":[3]}}\n", "[],".repeat(2_000));
+    let block = format!("{}{{\"a\":[1]}}\n{}{}{brackets_in_a_text}{wide}", nested(200_000), nested(999), nested(1_000));
+    let schema = schema([("a", DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true))), true)]);
+    let mut decoder = decoder(&schema);
+    let mut errors = Vec::new();
+    assert_eq!(decoder.decode_lines(block.as_bytes(), true, usize::MAX, &mut errors), block.len());
+    assert_eq!(decoder.rows(), 3);
+    let too_deep = "the record is nested more than 1000 levels deep";
+    assert_eq!((errors.len(), errors[0].reason.as_str(), errors[2].reason.as_str()), (3, too_deep, too_deep));
+    assert!(errors[1].reason.contains("expected primitive"), "999 levels are arrow-json's to judge: {}", errors[1].reason);
+    // What nobody reads may not be deeper either.
+    let read_beside = format!("{{\"z\":1,{}", &nested(200_000)[1..]);
+    let z = self::schema([("z", DataType::Int64, true)]);
+    assert!(self::decoder(&z).decode_record(read_beside.trim_end().as_bytes()).is_err());
+}
+
+#[test]
 fn records_of_no_columns_are_counted() {
     let schema = schema([]);
     check(&schema, b"{\"a\":1}\n{}\n[]\n{ }\n");
