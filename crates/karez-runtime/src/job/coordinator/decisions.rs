@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use karez_core::{BadRecord, CheckpointId, Epoch, Error, Result};
+use karez_graph::OnError;
 
 use super::super::checkpoints::{Done, commit};
 use super::{AttemptEnd, Coordinator, Waiting};
@@ -12,6 +13,7 @@ use crate::checkpoint::protocol::End;
 use crate::checkpoint::retention::collect;
 use crate::checkpoint::{Decision, Manifest, Participant, savepoint};
 use crate::state::StateHandle;
+use crate::task::reject::Rejects;
 use crate::task::{Command, TaskId};
 
 impl Coordinator<'_> {
@@ -160,17 +162,29 @@ impl Coordinator<'_> {
         });
     }
 
+    /// Gives rows that a commit refused to the sink's task, which does with them what `onError` says; so letters belong to the next epoch.
     pub(super) fn letters(&self, sink: &str, rows: Vec<BadRecord>) -> Result<()> {
         let vertex = self.graph.vertices.iter().position(|v| v.sink.as_ref().is_some_and(|s| s.name == sink));
         let task = vertex.map(|vertex| TaskId { vertex, subtask: 0 });
         let sent = task.filter(|t| !self.state.ended.contains(t)).and_then(|t| self.commands.get(&t)).map(|c| c.send(Command::Letters(rows.clone())));
         match sent {
             Some(Ok(())) => Ok(()),
-            // There is no next epoch that could carry them.
-            _ => {
+            _ => self.refused_at_the_end(sink, rows),
+        }
+    }
+
+    /// The same where the task has ended: there is no next epoch that could carry letters, unless the job starts again.
+    fn refused_at_the_end(&self, sink: &str, rows: Vec<BadRecord>) -> Result<()> {
+        let policy = self.graph.vertices.iter().filter_map(|v| v.sink.as_ref()).find(|s| s.name == sink).map(|s| s.on_error);
+        match policy {
+            Some(policy @ (OnError::Fail | OnError::Skip)) => {
+                let rejects = Rejects::new(policy, self.shared.id.as_str().into(), sink);
+                rejects.take(rows, self.clock.now_ms(), &self.shared.metrics.node(sink), &mut [])
+            }
+            Some(OnError::DeadLetter) | None => {
                 let first = rows.first().map_or("", |r| r.reason.as_str());
                 Err(Error::external(format!(
-                    "{} rows were refused by the last commit, when the dead-letter output had ended already: {first}",
+                    "the last commit refused {} rows when the dead-letter output had ended already; they are its first rows when the job starts again: {first}",
                     rows.len()
                 ))
                 .at(sink))

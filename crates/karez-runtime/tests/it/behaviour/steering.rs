@@ -251,6 +251,29 @@ async fn rows_that_the_commit_of_a_stop_refuses_are_letters_before_the_job_has_s
 }
 
 #[tokio::test]
+async fn rows_that_the_last_commit_of_a_bounded_job_refuses_are_for_the_policy_of_the_sink() {
+    for policy in [karez_graph::OnError::Skip, karez_graph::OnError::Fail] {
+        let (bench, stepped, store) = (Bench::new(), Stepped::of([vec![(0, 1, 0), (0, 2, 0)]]), Store::transactional());
+        *store.refused_by_committer.lock().unwrap() = vec![2];
+        let mut settings = settings();
+        settings.restart = restarting(1);
+        let job = graph(settings).add_source("in", source(&stepped)).add_sink("out", sink(&store)).on_error(policy).connect("in", "out");
+        let handle = bench.start(&job).await;
+        let outcome = ended(&handle).await;
+        let report = handle.report();
+        let skipped: u64 = report.nodes.iter().map(|n| n.metrics.skipped).sum();
+        assert_eq!((store.numbers(1), report.restarts), (vec![1], 0), "{policy:?}");
+        if policy == karez_graph::OnError::Skip {
+            assert_eq!((outcome.status, skipped), (JobStatus::Completed, 1), "{:?}", outcome.error);
+        } else {
+            assert_eq!(outcome.status, JobStatus::Failed);
+            let error = outcome.error.as_ref().unwrap().to_string();
+            assert!(error.contains("bad record") && error.contains("onError: skip"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_times_out_behind_a_blocked_sink_fails_and_the_next_loses_nothing() {
     let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::transactional());
     let job =
