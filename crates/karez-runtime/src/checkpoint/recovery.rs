@@ -103,7 +103,7 @@ impl Recovery {
                 .newest
                 .as_ref()
                 .map_or("the start".to_owned(), |c| format!("checkpoint {} (epoch {})", c.manifest().checkpoint, Epoch(c.manifest().checkpoint.0)));
-            return Err(Error::external(format!(
+            return Err(Error::user(format!(
                 "the newest checkpoint cannot be read ({}: {}), and going on from {back} could write rows twice: {obstacle}. \
                  Repair the file, or start with --accept-duplicates to go on from there, or with --fresh to begin anew",
                 damaged.location, damaged.reason
@@ -159,7 +159,9 @@ mod tests {
     #[test]
     fn exactly_once_stops_and_names_file_sink_and_flag() {
         for committed in [Some(true), None] {
-            let error = damaged().choose(&facts(committed)).unwrap_err().to_string();
+            let error = damaged().choose(&facts(committed)).unwrap_err();
+            assert_eq!(error.whose(), karez_core::Whose::User, "a restart would read the same file again");
+            let error = error.to_string();
             for word in ["log/4", "it is torn", "`table`", "--accept-duplicates"] {
                 assert!(error.contains(word), "{word}: {error}");
             }

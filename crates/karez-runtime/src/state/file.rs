@@ -128,7 +128,12 @@ impl StateFileReader {
     /// # Errors
     /// It is torn, corrupt, or of another format version; the message names it.
     pub(super) fn open(name: &str, bytes: &Bytes) -> Result<Self> {
-        let damaged = |what: String| Error::external(format!("the state file {name} {what}; restore from another checkpoint"));
+        let damaged = |what: String| {
+            Error::user(format!(
+                "the state file {name} {what}; put it back from a backup, or remove it: the next start then takes it for missing \
+                 and goes on from an older checkpoint, where that writes no row twice"
+            ))
+        };
         if bytes.len() < HEADER + CHECKSUM || &bytes[..7] != MAGIC {
             return Err(damaged(format!("({} bytes) is no state file, or a torn one", bytes.len())));
         }

@@ -309,7 +309,9 @@ fn a_torn_or_corrupt_file_is_named() {
             [(whole.slice(..whole.len() / 2), "torn"), (Bytes::new(), "torn"), (flipped.into(), "checksum"), (newer.into(), "version 9")]
         {
             files.files.lock().unwrap().insert(name.clone(), bad);
-            let error = open(backend, 0, 1, restored(std::slice::from_ref(&handle), &files)).keyed_table("t").err().unwrap().to_string();
+            let error = open(backend, 0, 1, restored(std::slice::from_ref(&handle), &files)).keyed_table("t").err().unwrap();
+            assert_eq!(error.whose(), karez_core::Whose::User, "a restart would read the same file again");
+            let error = error.to_string();
             assert!(error.contains(&name) && error.contains(says), "{error}");
         }
     });
