@@ -74,18 +74,27 @@ pub(super) fn json(files: &[String], option: CompressionOption) -> Result<Schema
     let (path, bytes, all) = sample(files, option)?.ok_or_else(nothing)?;
     let end = if all { bytes.len() } else { memchr::memrchr(b'\n', &bytes).unwrap_or(bytes.len()) };
     // Bad records are for the error policy: they do not hinder inference.
-    let (mut good, mut names) = (Vec::new(), Vec::<String>::new());
+    let (mut good, mut names, mut first_bad) = (Vec::new(), Vec::<String>::new(), None);
     for line in BufReader::new(Cursor::new(&bytes[..end])).split(b'\n').take(SAMPLE_RECORDS) {
         let line = line.map_err(|e| cannot_read(path, e))?;
-        if let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_slice(&line) {
-            good.push(value);
-            // In the order in which records have them, which is the order a person expects.
-            let Keys(keys) = serde_json::from_slice(&line).unwrap_or_default();
-            names.extend(keys.into_iter().filter(|k| !names.contains(k)).collect::<Vec<_>>());
+        match serde_json::from_slice(&line) {
+            Ok(value @ serde_json::Value::Object(_)) => {
+                good.push(value);
+                // In the order in which records have them, which is the order a person expects.
+                let Keys(keys) = serde_json::from_slice(&line).unwrap_or_default();
+                names.extend(keys.into_iter().filter(|k| !names.contains(k)).collect::<Vec<_>>());
+            }
+            _ if line.trim_ascii().is_empty() => {}
+            Ok(_) => _ = first_bad.get_or_insert_with(|| "it is no object".to_owned()),
+            Err(e) => _ = first_bad.get_or_insert_with(|| e.to_string()),
         }
     }
     if good.is_empty() {
-        return Err(nothing());
+        return Err(first_bad.map_or_else(nothing, |why| {
+            Error::user(format!(
+                "none of the first records of the file `{path}` can be read, the first because {why}; declare a schema with `schema:`"
+            ))
+        }));
     }
     let schema = arrow::json::reader::infer_json_schema_from_iterator(good.iter().map(Ok))
         .map_err(|e| Error::user(format!("the file `{path}`: no schema fits its records; declare one with `schema:`")).caused_by(e))?;

@@ -31,6 +31,16 @@ fn json_types_are_inferred_in_the_order_of_the_first_record() {
 }
 
 #[test]
+fn why_no_json_record_can_be_inferred_from_is_said() {
+    let folder = Folder::new();
+    for (text, why) in [("\n[1,2]\n5\n", "it is no object"), ("{\"a\":1e400}\n", "number out of range"), ("\n \n", "no record to infer")] {
+        folder.write("a.json", text);
+        let error = refused(&folder.config("a.json", "json", json!({})));
+        assert!(error.contains(why) && error.contains("schema:"), "{error}");
+    }
+}
+
+#[test]
 fn globs_match_within_and_over_folders_in_the_order_of_paths() {
     let folder = Folder::new();
     for name in ["b.log", "a.log", "x/c.log", "x/y/d.log", ".hidden.log", "a.txt", "x/.part.log"] {
