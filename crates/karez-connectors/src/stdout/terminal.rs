@@ -1,6 +1,6 @@
 //! `connector: stdout`: prints rows.
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
@@ -139,7 +139,7 @@ impl SinkWriter for StdoutWriter {
         }
         // One lock per batch: the rows of two subtasks do not mix within one.
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        out.write_all(&self.text).and_then(|()| out.flush()).map_err(|e| Error::external("cannot print to the standard output").caused_by(e))?;
+        out.write_all(&self.text).and_then(|()| out.flush()).map_err(cannot_print)?;
         self.text.clear();
         Ok(())
     }
@@ -154,5 +154,13 @@ impl SinkWriter for StdoutWriter {
 
     async fn prepare_commit(&mut self, _: Epoch, _: bool) -> Result<Vec<Value>> {
         Ok(Vec::new())
+    }
+}
+
+/// A reader that has gone (`karez run job.yaml | head`) does not come back: that is not worth a restart.
+fn cannot_print(e: io::Error) -> Error {
+    match e.kind() {
+        ErrorKind::BrokenPipe => Error::user("nobody reads the standard output any more").caused_by(e),
+        _ => Error::external("cannot print to the standard output").caused_by(e),
     }
 }

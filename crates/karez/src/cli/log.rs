@@ -14,6 +14,9 @@ use tracing_subscriber::registry::LookupSpan;
 use super::load::color;
 use super::progress::LogOutput;
 
+/// What is logged where `KAREZ_LOG` does not say.
+const DEFAULT_FILTER: &str = "info,datafusion=warn";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum LogFormat {
@@ -25,7 +28,10 @@ pub(crate) enum LogFormat {
 
 /// Log lines go to standard error, by `KAREZ_LOG` (such as `debug` or `karez_runtime=trace`; default `info`).
 pub(crate) fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("KAREZ_LOG").unwrap_or_else(|_| EnvFilter::new("info,datafusion=warn"));
+    let asked = std::env::var("KAREZ_LOG").unwrap_or_default();
+    let asked = if asked.is_empty() { DEFAULT_FILTER } else { &asked };
+    // The parser writes SQL into its debug lines, with the environment's values, which may be secrets.
+    let filter = EnvFilter::try_new(format!("{asked},sqlparser=info")).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogOutput);
     match format {
         LogFormat::Text => builder.with_ansi(color()).with_target(false).compact().init(),

@@ -138,7 +138,7 @@ pub(crate) fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(Failure { code, message }) => {
-            eprintln!("{}", message.trim_end());
+            output::note(message.trim_end());
             ExitCode::from(code)
         }
     }

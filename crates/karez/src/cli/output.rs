@@ -1,4 +1,4 @@
-//! What commands print to the standard output.
+//! What commands print to the standard output, and say on the standard error.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -17,4 +17,9 @@ pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
 /// Prints a value as JSON.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     line(serde_json::to_string_pretty(value).map_err(|e| Failure::failed(format!("error: {e}")))?)
+}
+
+/// Says something to the user on the standard error, unlike `eprintln!` also without panic where that is closed.
+pub(crate) fn note(text: impl Display) {
+    let _nobody_reads = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -22,20 +22,22 @@ const RATE_WINDOW: usize = 10;
 /// The line, while one is shown: log lines must not be written into it.
 static LINE: OnceLock<ProgressBar> = OnceLock::new();
 
-/// The standard error, for log lines: they push the progress line down.
+/// The standard error, for log lines: they push the progress line down. A job goes on when nobody takes them any more
+/// (`2>&1 | head`, a full disk): there is nowhere left to say so, and tracing would panic on the error.
 #[derive(Debug)]
 pub(crate) struct LogOutput;
 
 impl Write for LogOutput {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        match LINE.get() {
-            Some(line) => line.suspend(|| io::stderr().write(text)),
-            None => io::stderr().write(text),
-        }
+        let _nobody_reads = match LINE.get() {
+            Some(line) => line.suspend(|| io::stderr().write_all(text)),
+            None => io::stderr().write_all(text),
+        };
+        Ok(text.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

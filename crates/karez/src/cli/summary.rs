@@ -6,6 +6,7 @@ use karez_runtime::{JobHandle, JobReport};
 
 use super::connectors::table;
 use super::log::LogFormat;
+use super::output::note;
 use super::progress::rows;
 
 const HEADER: [&str; 11] =
@@ -14,7 +15,7 @@ const HEADER: [&str; 11] =
 /// Tells how it ended.
 pub(crate) fn print(handle: &JobHandle, report: &JobReport, format: LogFormat) {
     match format {
-        LogFormat::Text => eprintln!("{}", text(handle, report)),
+        LogFormat::Text => note(text(handle, report)),
         LogFormat::Json => events(handle, report),
     }
 }

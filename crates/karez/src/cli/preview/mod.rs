@@ -21,6 +21,7 @@ use karez_runtime::{JobHandle, JobOptions, JobStatus};
 
 use self::collect::{CollectingSink, Collection};
 use super::load::{load, plan_job};
+use super::output::note;
 use super::runtimes::Runtimes;
 use super::signals::Signals;
 use super::{Failure, Outcome};
@@ -64,7 +65,7 @@ pub(crate) fn preview(args: &PreviewArgs) -> Outcome {
     match end {
         End::Complete => Ok(ExitCode::SUCCESS),
         End::Unfinished => {
-            eprintln!("windows had not given all their rows {DRAIN_TIMEOUT:?} after the end of the input");
+            note(format_args!("windows had not given all their rows {DRAIN_TIMEOUT:?} after the end of the input"));
             Ok(ExitCode::SUCCESS)
         }
         End::Interrupted => Ok(ExitCode::from(130)),

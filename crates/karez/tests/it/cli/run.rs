@@ -43,6 +43,41 @@ fn json_logs_are_one_object_a_line_with_job_and_event() {
 }
 
 #[test]
+fn a_job_goes_on_when_nobody_reads_its_standard_error_any_more() {
+    let bench = Bench::new();
+    let run = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        bench.command(arguments).stderr(writer).output().unwrap().status.code()
+    };
+    assert_eq!(run(&["run", bench.file("job.yaml", NUMBERS)]), Some(0));
+    assert_eq!(std::fs::read_to_string(bench.path().join("out.ndjson")).unwrap().lines().count(), 10);
+    assert_eq!(run(&["check", bench.file("bad.yaml", "job: { name: x, sauce: {} }")]), Some(2));
+}
+
+#[test]
+fn a_job_that_prints_ends_without_restarts_when_nobody_reads_its_rows_any_more() {
+    let bench = Bench::new();
+    let job = NUMBERS.replace("connector: file", "connector: stdout").replace("config: { path: out.ndjson, format: ndjson, ifExists: replace }", "");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = bench.command(&["run", bench.file("job.yaml", &job)]).stdout(writer).output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("nobody reads the standard output") && !log.contains("JOB_RESTARTING"), "{log}");
+}
+
+#[test]
+fn no_log_line_holds_what_the_environment_put_into_sql() {
+    let bench = Bench::new();
+    let job = bench.file("job.yaml", &NUMBERS.replace("n < 10", "n < 10 and '${KAREZ_TEST_SECRET}' <> 'x'"));
+    let output = bench.command(&["run", job]).env("KAREZ_LOG", "trace").env("KAREZ_TEST_SECRET", "hunter2").output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && log.contains("JOB_STARTED"), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
 fn a_run_that_fails_exits_with_1_and_says_why() {
     let bench = Bench::new();
     let job = NUMBERS.replace("n < 10", "1 / (n - 5) < 10") + "  restart: { strategy: none }\n";
