@@ -92,7 +92,7 @@ pub(crate) enum WindowOptions {
         #[serde(default)]
         time: TimeKind,
     },
-    /// A window for each so many rows of a key, in the order they come. The output has no `window_start` and `window_end`.
+    /// A window for each so many rows of a key, in the order they come. One that is not full when the input ends gives no result, as in Flink. The output has no `window_start` and `window_end`.
     Count {
         /// The number of rows.
         size: u64,
