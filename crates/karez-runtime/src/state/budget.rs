@@ -52,7 +52,7 @@ impl MemoryBudget {
         let (most, operator) = totals.max().map_or((0, String::new()), |(bytes, name)| (bytes, name.clone()));
         drop(accounts);
         let text = format!(
-            "the state of the job takes {}, of which {} here: more than the limit of {} (resources.memory). Raise resources.memory, keep less state (a shorter window or time-to-live), or keep it on disk (state.backend: disk)",
+            "the state of the job takes {}, of which {} here: more than the limit of {} (resources.memory). Raise resources.memory, keep less state (a shorter window or time-to-live), or keep it on disk (state.backend: disk; there the keys changed since the last checkpoint count, so shorten checkpoint.interval)",
             Size(self.used()),
             Size(most),
             Size(limit)
