@@ -4,7 +4,8 @@ use std::fmt;
 
 use karez_core::config::ConfigError;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 /// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -53,4 +54,9 @@ pub(super) fn character(key: &str, text: Option<&str>, errors: &mut Vec<ConfigEr
             None
         }
     }
+}
+
+/// Reads `nullValue`. Without quotes YAML takes the very words that files have for null as no value: that must not leave the option out in silence.
+pub(super) fn null_value<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some).map_err(|_| D::Error::custom("expected a text; a bare NULL, null or ~ is no value in YAML: write it in quotes"))
 }

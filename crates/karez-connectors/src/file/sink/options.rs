@@ -33,6 +33,7 @@ pub struct FileSinkOptions {
     /// CSV: the character around fields that need it. Default: `"`.
     pub quote: Option<String>,
     /// CSV: what stands for null; a text that equals it is quoted. Default: nothing at all.
+    #[serde(default, deserialize_with = "crate::file::format::null_value")]
     pub null_value: Option<String>,
     /// CSV: whether each file begins with the names of the columns. Default: true.
     pub header: Option<bool>,

@@ -30,6 +30,7 @@ pub struct FileSourceOptions {
     /// are not declared are left out; otherwise columns are found by position, and every field must be declared. Default: true.
     pub header: Option<bool>,
     /// CSV: what stands for null, one text or a list. In string columns a quoted one is text. Default: nothing at all.
+    #[serde(default, deserialize_with = "crate::file::format::null_value")]
     pub null_value: Option<OneOrMany>,
     /// CSV: whether quoted fields may hold line feeds. With `false` large files are read in parts. Default: true.
     pub multiline: Option<bool>,

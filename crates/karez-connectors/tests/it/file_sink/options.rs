@@ -35,6 +35,7 @@ fn mistakes_are_named_with_their_key() {
         (json!({ "path": "out/", "format": "csv", "delimiter": "::" }), "`delimiter`: must be one ASCII character"),
         (json!({ "path": "out/", "format": "csv", "delimiter": "\"" }), "delimiter and quote must differ"),
         (json!({ "path": "out/", "format": "csv", "nullValue": "a,b" }), "the null value `a,b` holds a delimiter"),
+        (json!({ "path": "out/", "format": "csv", "nullValue": null }), "write it in quotes"),
         (json!({ "path": "out/", "format": "text" }), "takes one column of text or binary, but there are: `n` (Int64), `text` (Utf8)"),
     ];
     for (config, expected) in cases {

@@ -66,6 +66,9 @@ fn what_cannot_be_planned_is_refused_with_what_to_do() {
     assert!(refused(&csv(json!({ "foramt": 1 }))).contains("did you mean `format`"));
     assert!(refused(&csv(json!({ "delimeter": ";" }))).contains("did you mean `delimiter`?"));
     assert!(refused(&csv(json!({ "quote": "," }))).contains("quote and delimiter are the same"));
+    for bare in [json!(null), json!(["NA", null])] {
+        assert!(refused(&csv(json!({ "nullValue": bare }))).contains("write it in quotes"));
+    }
     assert!(refused(&csv(json!({ "splitSize": 0 }))).contains("splitSize"));
     assert!(refused(&folder.config("a.csv", "parquet", json!({ "follow": true }))).contains("cannot be followed"));
     assert!(refused(&folder.config("x/b.csv", "csv", json!({}))).contains("declare one with `schema:`"));
