@@ -20,8 +20,11 @@ pub(super) struct Gather<'a> {
 }
 
 impl<'a> Gather<'a> {
-    /// Row `i` goes to `position_of_row[i]`: a permutation.
-    pub(super) const fn new(position_of_row: &'a [u32]) -> Self {
+    /// Row `i` goes to `position_of_row[i]`.
+    ///
+    /// # Safety
+    /// The positions are a permutation of `0..n`, and every column has `n` rows.
+    pub(super) const unsafe fn new(position_of_row: &'a [u32]) -> Self {
         Self { position_of_row, row_at: OnceCell::new() }
     }
 
@@ -40,10 +43,13 @@ impl<'a> Gather<'a> {
     }
 
     fn primitive<T: ArrowPrimitiveType>(&self, array: &PrimitiveArray<T>) -> ArrayRef {
-        let mut out = vec![T::Native::default(); array.len()];
+        let mut out: Vec<T::Native> = Vec::with_capacity(array.len());
+        let room = &mut out.spare_capacity_mut()[..array.len()];
         for (value, &at) in array.values().iter().zip(self.position_of_row) {
-            out[at as usize] = *value;
+            room[at as usize].write(*value);
         }
+        // SAFETY: a permutation of all positions, so each has been written.
+        unsafe { out.set_len(array.len()) };
         Arc::new(PrimitiveArray::<T>::new(out.into(), None).with_data_type(array.data_type().clone()))
     }
 

@@ -56,7 +56,8 @@ impl Scatter {
             let at = &mut next[target as usize];
             std::mem::replace(at, *at + 1)
         }));
-        let gather = Gather::new(&self.position_of_row);
+        // SAFETY: each target's rows get the positions from the end of the former target's to its own, one after another; the columns are a batch's.
+        let gather = unsafe { Gather::new(&self.position_of_row) };
         let gathered = batch.columns().iter().map(|c| gather.column(c)).collect::<Result<Vec<_>>>()?;
         let gathered = RecordBatch::try_new_with_options(batch.schema(), gathered, &RecordBatchOptions::new().with_row_count(Some(rows)))?;
         // Each target's position has come to behind its rows.

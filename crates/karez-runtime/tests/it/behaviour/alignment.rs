@@ -108,6 +108,7 @@ async fn an_idle_split_does_not_hold_the_watermark_back_and_when_all_are_idle_it
     assert_eq!(watermarks.lock().unwrap().last(), Some(&20));
     // b comes back behind the watermark and holds it there.
     stepped.push_to(1, &[(1, 3, 15)]);
+    until("b is read", || stepped.reads() == 2).await;
     stepped.push_to(0, &[(0, 4, 50)]);
     // All idle: the maximum is what a has reached, which lets everything before 50 go.
     store.has(3).await;
