@@ -108,7 +108,14 @@ pub async fn start(graph: JobGraph, options: JobOptions) -> Result<JobHandle> {
         metrics,
     });
     let handle = JobHandle(Arc::clone(&shared));
-    tokio::spawn(supervise(graph, options, opened, shared, inbox));
+    tokio::spawn(async move {
+        let supervised = tokio::spawn(supervise(graph, options, opened, Arc::clone(&shared), inbox));
+        // Whoever waits for the job would wait for ever.
+        if let Err(e) = supervised.await {
+            let error = Error::internal(format!("the job's coordinator ended before the job: {e}"));
+            end(&shared, JobStatus::Failed, Some(error));
+        }
+    });
     Ok(handle)
 }
 
@@ -150,13 +157,18 @@ async fn supervise(
             }
         }
     };
+    // The lock is released before anyone hears of the end.
+    drop(durable);
+    end(&shared, status, error);
+}
+
+/// Tells how the job ended.
+fn end(shared: &Shared, status: JobStatus, error: Option<Error>) {
     shared.metrics.end();
     match &error {
         Some(e) => tracing::error!(job_id = %shared.id, job_name = %shared.name, event = "JOB_FAILED", error = %e, "job failed"),
         None => tracing::info!(job_id = %shared.id, job_name = %shared.name, event = "JOB_FINISHED", status = %status, "job ended"),
     }
-    // The lock is released before anyone hears of the end.
-    drop(durable);
     shared.status.send_replace(status);
     let report = shared.metrics.read(status);
     shared.outcome.send_replace(Some(Arc::new(JobOutcome { status, error, report })));

@@ -104,6 +104,20 @@ async fn a_task_that_panics_fails_the_attempt_and_not_the_process() {
 }
 
 #[tokio::test]
+async fn a_panic_beside_the_tasks_fails_the_job_and_frees_it_for_the_next_start() {
+    let bench = Bench::new();
+    let (stepped, store, faults) = (Stepped::of(batches(20)), Store::transactional(), Faults::at(&[], false));
+    store.committer_panics.store(true, SeqCst);
+    let handle = bench.start(&counting(exactly_once(1, restarting(1)), &stepped, &faults, &store)).await;
+    let error = fails(&handle).await;
+    assert!(error.contains("the job's coordinator") && error.contains("injected"), "{error}");
+    store.committer_panics.store(false, SeqCst);
+    let again = bench.start(&counting(exactly_once(1, restarting(1)), &stepped, &faults, &store)).await;
+    completes(&again).await;
+    assert_exact(&store, 20);
+}
+
+#[tokio::test]
 async fn a_restart_strategy_gives_up_and_the_job_says_why_it_failed() {
     let bench = Bench::new();
     let (stepped, store, faults) = (Stepped::of(batches(20)), Store::transactional(), Faults::at(&[0, 0, 0, 0], false));

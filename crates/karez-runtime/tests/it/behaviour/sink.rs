@@ -28,6 +28,8 @@ pub struct Store {
     pub lost_answers: AtomicUsize,
     /// Whether opening a writer waits for ever.
     pub never_opens: AtomicBool,
+    /// Whether opening the committer panics.
+    pub committer_panics: AtomicBool,
     /// Values that the writer refuses.
     pub refused_by_writer: Mutex<Vec<i64>>,
     /// Values that the committer refuses.
@@ -52,6 +54,7 @@ impl Store {
             applied: Mutex::default(),
             lost_answers: AtomicUsize::new(0),
             never_opens: AtomicBool::new(false),
+            committer_panics: AtomicBool::new(false),
             refused_by_writer: Mutex::default(),
             refused_by_committer: Mutex::default(),
         })
@@ -114,6 +117,7 @@ impl Sink for CollectingSink {
         }))
     }
     async fn committer(&self, _: &SinkRunContext) -> Result<Option<Box<dyn Committer>>> {
+        assert!(!self.0.committer_panics.load(SeqCst), "injected");
         Ok(self.0.transactional.then(|| Box::new(StoreCommitter(Arc::clone(&self.0))) as Box<dyn Committer>))
     }
 }
