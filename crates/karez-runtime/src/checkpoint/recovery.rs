@@ -83,12 +83,12 @@ impl Recovery {
         &self.unreadable
     }
 
-    /// The epochs that may have been committed by a manifest that cannot be used; ask every transactional sink's committer for each before [`Self::choose`].
-    /// `None` where there is no doubt, and nothing need be asked.
+    /// The epochs that may have been committed by a manifest that cannot be used, or that somebody has removed; ask every transactional sink's committer
+    /// for each before [`Self::choose`]. Empty for a run that begins.
     #[must_use]
-    pub fn doubtful_epochs(&self) -> Option<RangeInclusive<u64>> {
+    pub fn doubtful_epochs(&self) -> RangeInclusive<u64> {
         let known = self.newest.as_ref().map_or(0, |c| c.manifest().checkpoint.0);
-        (!self.unreadable.is_empty()).then_some(known + 1..=self.last_used_id)
+        known + 1..=self.last_used_id
     }
 
     /// The checkpoint to go on from; `None`: from the start.
@@ -96,13 +96,27 @@ impl Recovery {
     /// # Errors
     /// Falling back could write rows twice. The message says which manifest and sink, and names `--accept-duplicates`.
     pub fn choose(&self, facts: &FallbackFacts) -> Result<Option<CompletedCheckpoint>> {
+        let back = || {
+            let newest = self.newest.as_ref().map(|c| c.manifest().checkpoint);
+            newest.map_or("the start".to_owned(), |id| format!("checkpoint {id} (epoch {})", Epoch(id.0)))
+        };
+        if self.unreadable.is_empty()
+            && facts.exactly_once
+            && !facts.accept_duplicates
+            && let Some(marker) = facts.markers.iter().find(|m| m.committed == Some(true))
+        {
+            return Err(Error::user(format!(
+                "the sink `{}` shows that a later epoch has been committed than that of the newest checkpoint there is, so a file of the checkpoint log has \
+                 been removed, and going on from {} would write rows twice. Put the file back, or start with --accept-duplicates to go on from there, or \
+                 with --fresh to begin anew",
+                marker.sink,
+                back()
+            )));
+        }
         if let Some(damaged) = self.unreadable.first()
             && let Some(obstacle) = obstacle(facts)
         {
-            let back = self
-                .newest
-                .as_ref()
-                .map_or("the start".to_owned(), |c| format!("checkpoint {} (epoch {})", c.manifest().checkpoint, Epoch(c.manifest().checkpoint.0)));
+            let back = back();
             return Err(Error::user(format!(
                 "the newest checkpoint cannot be read ({}: {}), and going on from {back} could write rows twice: {obstacle}. \
                  Repair the file, or start with --accept-duplicates to go on from there, or with --fresh to begin anew",
@@ -153,7 +167,7 @@ mod tests {
     #[test]
     fn exactly_once_falls_back_if_every_marker_says_not_committed() {
         assert!(damaged().choose(&facts(Some(false))).is_ok());
-        assert_eq!(damaged().doubtful_epochs(), Some(1..=32));
+        assert_eq!(damaged().doubtful_epochs(), 1..=32);
     }
 
     #[test]
@@ -174,9 +188,22 @@ mod tests {
     }
 
     #[test]
-    fn without_an_unreadable_manifest_nothing_is_in_doubt() {
+    fn a_manifest_that_was_removed_is_told_by_the_marker_of_its_epoch_alone() {
         let sound = Recovery { newest: None, unreadable: Vec::new(), last_used_id: 32 };
-        assert_eq!(sound.doubtful_epochs(), None);
-        assert!(sound.choose(&facts(Some(true))).is_ok());
+        assert_eq!(sound.doubtful_epochs(), 1..=32);
+        for unsuspicious in [Some(false), None] {
+            assert!(sound.choose(&facts(unsuspicious)).unwrap().is_none());
+        }
+        let error = sound.choose(&facts(Some(true))).unwrap_err().to_string();
+        for word in ["`table`", "removed", "--accept-duplicates", "--fresh"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        assert!(sound.choose(&FallbackFacts { accept_duplicates: true, ..facts(Some(true)) }).is_ok());
+        assert!(sound.choose(&FallbackFacts { exactly_once: false, ..facts(Some(true)) }).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_in_doubt_of_a_run_that_begins() {
+        assert!(Recovery { newest: None, unreadable: Vec::new(), last_used_id: 0 }.doubtful_epochs().is_empty());
     }
 }

@@ -63,13 +63,16 @@ pub(super) async fn recover(graph: &JobGraph, options: &JobOptions, recovery: Op
     Ok(Recovered { restored, committers, letters })
 }
 
-/// What the transactional sinks say about the epochs that a damaged manifest may have committed.
+/// What the transactional sinks say about the epochs that a damaged or removed manifest may have committed.
 async fn markers(
     recovery: &Recovery,
     sinks: &[(&str, &Arc<dyn Sink>)],
     committers: &mut HashMap<String, Box<dyn Committer>>,
 ) -> Result<Vec<SinkMarker>> {
-    let Some(epochs) = recovery.doubtful_epochs() else { return Ok(Vec::new()) };
+    let epochs = recovery.doubtful_epochs();
+    if epochs.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut markers = Vec::new();
     for (name, _) in sinks.iter().filter(|(_, s)| s.guarantee() == SinkGuarantee::Transactional) {
         let Some(committer) = committers.get_mut(*name) else { continue };
