@@ -115,8 +115,9 @@ impl SplitReader for QueryReader {
             self.rest = Some(rest);
         }
         self.position.rows += read;
-        self.context.metrics.bytes_in.add(karez_core::schema::batch_bytes(&rows) as u64);
-        Ok(Read::Rows { batch: rows.slice(0, taken), bad })
+        let batch = rows.slice(0, taken);
+        self.context.metrics.bytes_in.add(karez_core::schema::batch_bytes(&batch) as u64);
+        Ok(Read::Rows { batch, bad })
     }
 
     fn position(&self) -> Result<Value> {
