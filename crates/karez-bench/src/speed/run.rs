@@ -113,7 +113,7 @@ impl Speed {
         match bench.0 {
             Kind::Json(case) => Ok(vec![json::measure(case, self.rounds)?]),
             Kind::Query(name, query) => self.query(name, query),
-            Kind::TwoCores => Ok(vec![self.two_cores("q1", Query::Q1)?, self.two_cores("tumble", Query::Tumble)?]),
+            Kind::TwoCores => Ok(vec![self.two_cores("two-cores", Query::Q1)?, self.two_cores("two-cores-tumble", Query::Tumble)?]),
             Kind::EngineCost => Ok(vec![engine::chained_operator(self.rounds)?]),
             Kind::HashExchange => {
                 let file = self.file()?;
@@ -203,11 +203,11 @@ impl Speed {
             peak = peak.max(two.peak_mb);
         }
         Ok(Figure {
-            against: Some(format!("one-core {name}")),
+            against: Some("one-core".into()),
             ratio: Some(median(ratios)),
             rows_per_cpu_second: Some(median(rates)),
             peak_mb: Some(peak),
-            ..Figure::new("two-cores")
+            ..Figure::new(name)
         })
     }
 }
