@@ -1,6 +1,5 @@
 //! Exchange by counting scatter: one hash pass, one stable gather, a zero-copy slice per target. Rows of one key stay in order.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -8,9 +7,6 @@ use karez_core::key_group::{KeyGroup, hash_columns, subtask_of};
 use karez_core::{Error, Result};
 
 use super::gather::Gather;
-
-/// With more targets, a pass over the rows for each costs more than counters, which wait for each other where few are shared by many rows.
-const FEW_TARGETS: usize = 4;
 
 /// Splits batches by key.
 pub struct Scatter {
@@ -44,51 +40,27 @@ impl Scatter {
         }
         let keys: Vec<_> = self.columns.iter().map(|&c| Arc::clone(batch.column(c))).collect();
         hash_columns(&keys, rows, &mut self.hashes)?;
+        let mut counts = vec![0_u32; self.targets];
         self.target_of_row.clear();
-        self.target_of_row.extend(self.hashes.iter().map(|&hash| self.target_of_group[KeyGroup::of(hash, self.key_groups).0 as usize]));
-        let ends = if self.targets <= FEW_TARGETS { self.place_by_target() } else { self.place_by_row() };
-        if let Some(only) = (0..self.targets).find(|&t| rows_of(&ends, t).len() == rows) {
+        self.target_of_row.extend(self.hashes.iter().map(|&hash| {
+            let target = self.target_of_group[KeyGroup::of(hash, self.key_groups).0 as usize];
+            counts[target as usize] += 1;
+            target
+        }));
+        if let Some(only) = counts.iter().position(|&c| c as usize == rows) {
             return Ok(vec![(only, batch.clone())]);
         }
-        // SAFETY: each target's rows get the positions from the end of the former target's to its own, one after another; the columns are a batch's.
-        let gather = unsafe { Gather::new(&self.position_of_row) };
-        let gathered = batch.columns().iter().map(|c| gather.column(c)).collect::<Result<Vec<_>>>()?;
-        let gathered = RecordBatch::try_new_with_options(batch.schema(), gathered, &RecordBatchOptions::new().with_row_count(Some(rows)))?;
-        let parts = (0..self.targets).map(|t| (t, rows_of(&ends, t))).filter(|(_, rows)| !rows.is_empty());
-        Ok(parts.map(|(t, rows)| (t, gathered.slice(rows.start, rows.len()))).collect())
-    }
-
-    /// Gives each row its place, a pass for each target. Answers where each target's rows end.
-    fn place_by_target(&mut self) -> Vec<u32> {
-        self.position_of_row.clear();
-        self.position_of_row.resize(self.target_of_row.len(), 0);
-        let mut next = 0;
-        let pass = |target: u32| {
-            for (position, &of_row) in self.position_of_row.iter_mut().zip(&self.target_of_row) {
-                let mine = of_row == target;
-                *position = if mine { next } else { *position };
-                next += u32::from(mine);
-            }
-            next
-        };
-        (0_u32..).take(self.targets).map(pass).collect()
-    }
-
-    /// The same in two passes, whatever the number of targets: one counts, one places.
-    fn place_by_row(&mut self) -> Vec<u32> {
-        let mut counts = vec![0_u32; self.targets];
-        self.target_of_row.iter().for_each(|&target| counts[target as usize] += 1);
         let mut next: Vec<u32> = counts.iter().scan(0, |end, count| Some(std::mem::replace(end, *end + count))).collect();
         self.position_of_row.clear();
         self.position_of_row.extend(self.target_of_row.iter().map(|&target| {
             let at = &mut next[target as usize];
             std::mem::replace(at, *at + 1)
         }));
-        next
+        // SAFETY: each target's rows get the positions from the end of the former target's to its own, one after another; the columns are a batch's.
+        let gather = unsafe { Gather::new(&self.position_of_row) };
+        let gathered = batch.columns().iter().map(|c| gather.column(c)).collect::<Result<Vec<_>>>()?;
+        let gathered = RecordBatch::try_new_with_options(batch.schema(), gathered, &RecordBatchOptions::new().with_row_count(Some(rows)))?;
+        // Each target's position has come to behind its rows.
+        Ok((0..self.targets).filter(|&t| counts[t] > 0).map(|t| (t, gathered.slice((next[t] - counts[t]) as usize, counts[t] as usize))).collect())
     }
-}
-
-/// The places of a target's rows.
-fn rows_of(ends: &[u32], target: usize) -> Range<usize> {
-    target.checked_sub(1).map_or(0, |before| ends[before] as usize)..ends[target] as usize
 }
