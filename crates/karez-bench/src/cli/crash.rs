@@ -38,10 +38,7 @@ fn job(name: &str) -> Result<Job, String> {
 }
 
 pub(crate) fn run(arguments: &CrashArgs) -> Result<ExitCode, String> {
-    let karez = match &arguments.karez {
-        Some(karez) => karez.clone(),
-        None => std::env::current_exe().map_err(|e| e.to_string())?.with_file_name("karez"),
-    };
+    let karez = super::karez(arguments.karez.as_ref())?;
     let karez = karez.canonicalize().map_err(|e| format!("there is no `{}` ({e}); build it, or say where it is with --karez", karez.display()))?;
     let seed = arguments.seed.unwrap_or_else(|| Random::from_time().number());
     let mut random = Random::new(seed);

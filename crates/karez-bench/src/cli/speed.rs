@@ -53,10 +53,7 @@ pub(crate) fn run(arguments: &SpeedArgs) -> Result<ExitCode, String> {
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: its figures say nothing");
     }
-    let karez = match &arguments.karez {
-        Some(karez) => karez.clone(),
-        None => std::env::current_exe().map_err(|e| e.to_string())?.with_file_name("karez"),
-    };
+    let karez = super::karez(arguments.karez.as_ref())?;
     let speed = Speed {
         rounds: arguments.rounds.max(1),
         rows: arguments.rows,

@@ -5,8 +5,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The CPU time all threads of this process have used.
-#[must_use]
-pub fn process_cpu() -> Duration {
+pub(super) fn process_cpu() -> Duration {
     read(ClockId::ProcessCPUTime)
 }
 
@@ -22,14 +21,8 @@ fn read(clock: ClockId) -> Duration {
 }
 
 /// The most memory this process has had resident, MiB. Linux tells it; elsewhere there is none.
-#[must_use]
-pub fn peak_mb() -> Option<f64> {
-    peak_mb_of("self")
-}
-
-/// The same of another process.
-pub(super) fn peak_mb_of(process: &str) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+pub(super) fn peak_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib: f64 = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib / 1024.0)
 }

@@ -9,7 +9,7 @@ use arrow::json::ReaderBuilder;
 use arrow::record_batch::RecordBatch;
 use karez_formats::json::{JsonDecoder, JsonOptions};
 
-use super::clock::thread_cpu;
+use super::clock::{peak_mb, thread_cpu};
 use super::figure::{Figure, median};
 use super::work::schema;
 
@@ -85,7 +85,7 @@ pub(super) fn measure(case: Case, rounds: usize) -> Result<Figure, String> {
         against: Some("arrow-json".into()),
         ratio: Some(median(ratios)),
         rows_per_cpu_second: Some(median(rates)),
-        peak_mb: super::peak_mb(),
+        peak_mb: peak_mb(),
         ..Figure::new(case.bench)
     })
 }

@@ -29,9 +29,10 @@ pub(super) fn flatness(file: &Path, rows: u64) -> Result<Vec<Figure>, String> {
     config: {{ kind: nexmark, event: bid, rows: {rows} }}
     eventTime: {{ column: date_time, maxOutOfOrderness: 1s }}
   operators:
-    - {{ name: query, type: window-aggregate, keyBy: [auction], window: {{ type: tumbling, size: 10s }}, aggregates: {{ bids: \"count(*)\", total: \"sum(price)\" }} }}
+    - {}
   sink: {{ name: out, connector: blackhole }}
-"
+",
+            Query::Tumble.operators()
         )
     };
     let peak = |job: String| Work::Karez { job, threads: 1 }.elsewhere().map(|m| m.peak_mb);

@@ -19,7 +19,6 @@ mod run;
 mod state;
 mod work;
 
-pub use self::clock::{peak_mb, process_cpu};
 pub use self::figure::Figure;
 pub use self::run::{Against, Bench, Speed};
 pub use self::work::{Measured, Work};

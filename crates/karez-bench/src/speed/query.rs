@@ -38,7 +38,8 @@ impl Query {
         }
     }
 
-    fn operators(self) -> &'static str {
+    /// What a job does with the bids.
+    pub(super) const fn operators(self) -> &'static str {
         match self {
             Self::Q0 => "{ name: query, type: select, columns: [auction, bidder, price, date_time, extra] }",
             Self::Q1 => "{ name: query, type: select, columns: [auction, bidder, \"0.908 * CAST(price AS DOUBLE) AS price\", date_time, extra] }",

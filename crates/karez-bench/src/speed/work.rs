@@ -66,22 +66,22 @@ impl Work {
     /// Does it in a new process of this binary.
     pub(super) fn elsewhere(&self) -> Result<Measured, String> {
         let binary = std::env::current_exe().map_err(|e| e.to_string())?;
-        let mut child = Command::new(binary)
-            .arg("work")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|e| format!("a process to measure in: {e}"))?;
         let todo = serde_json::to_vec(self).map_err(|e| e.to_string())?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(&todo).map_err(|e| e.to_string())?;
-        }
-        let output = child.wait_with_output().map_err(|e| e.to_string())?;
-        if !output.status.success() {
-            return Err(format!("the measuring process failed: {}", output.status));
-        }
-        serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())
+        measured_by(Command::new(binary).arg("work"), &todo).map_err(|e| format!("the measuring process {e}"))
     }
+}
+
+/// Starts a process that reads what to do from standard input and answers what it measured on standard output.
+pub(super) fn measured_by(command: &mut Command, todo: &[u8]) -> Result<Measured, String> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|e| format!("does not start: {e}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(todo).map_err(|e| format!("takes no input: {e}"))?;
+    }
+    let output = child.wait_with_output().map_err(|e| format!("cannot be waited for: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("failed: {}", output.status));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| format!("gives no measurement: {e}"))
 }
 
 /// The bids' schema, of these columns.
