@@ -21,8 +21,8 @@ pub(super) enum Done {
     Manifest(CheckpointId, Result<CompletedCheckpoint>),
     /// A committer has answered.
     Committed(String, Box<dyn Committer>, Result<Vec<CommitOutcome>>),
-    /// A savepoint has been copied.
-    Exported(Result<String>),
+    /// The savepoint of this checkpoint has been copied. Of two that are copied at the same time either may be the first.
+    Exported(CheckpointId, Result<String>),
 }
 
 /// The acknowledgements of the nodes of a task; an error for a node whose state could not be written, with what it had prepared.

@@ -2,7 +2,7 @@
 
 mod decisions;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -90,7 +90,7 @@ struct State {
     ended_enumerators: HashSet<String>,
     waiting: BTreeMap<CheckpointRequest, Waiting>,
     /// Replies to a savepoint that is being copied; retention waits for it.
-    exporting: VecDeque<Waiting>,
+    exporting: BTreeMap<CheckpointId, Waiting>,
     newest: Option<CompletedCheckpoint>,
     stopping_without_checkpoints: bool,
     outcome: Option<Result<AttemptEnd>>,
@@ -283,11 +283,7 @@ impl<'a> Coordinator<'a> {
                     Err(e) => durable.protocol.commit_failed(&sink, e, now_ms),
                 };
             }
-            Done::Exported(result) => {
-                if let Some(waiting) = self.state.exporting.pop_front() {
-                    waiting.answer(result.map(PathBuf::from));
-                }
-            }
+            Done::Exported(id, result) => self.exported(id, result),
         }
         self.apply(decisions).await
     }

@@ -107,14 +107,16 @@ impl Coordinator<'_> {
     async fn settle_exports(&mut self) {
         while !self.state.exporting.is_empty() {
             match self.reports.recv().await {
-                Some(Done::Exported(result)) => {
-                    if let Some(waiting) = self.state.exporting.pop_front() {
-                        waiting.answer(result.map(PathBuf::from));
-                    }
-                }
+                Some(Done::Exported(id, result)) => self.exported(id, result),
                 Some(_) => {}
                 None => return,
             }
+        }
+    }
+
+    pub(super) fn exported(&mut self, id: CheckpointId, result: Result<String>) {
+        if let Some(waiting) = self.state.exporting.remove(&id) {
+            waiting.answer(result.map(PathBuf::from));
         }
     }
 
@@ -141,10 +143,11 @@ impl Coordinator<'_> {
         };
         let folder = folder.unwrap_or_else(|| durable.savepoints.clone()).display().to_string();
         let (storage, done) = (Arc::clone(&durable.storage), self.done.clone());
-        self.state.exporting.push_back(waiting);
+        let id = newest.manifest().checkpoint;
+        self.state.exporting.insert(id, waiting);
         self.background.spawn(async move {
             let exported = storage.run_blocking(move |s| savepoint::export(s, &newest, &folder)).await;
-            let _ = done.send(Done::Exported(exported));
+            let _ = done.send(Done::Exported(id, exported));
         });
     }
 
