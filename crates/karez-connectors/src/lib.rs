@@ -6,6 +6,8 @@ pub mod file;
 pub mod generator;
 #[cfg(feature = "jdbc")]
 pub mod jdbc;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "stdout")]
 pub mod stdout;
 
