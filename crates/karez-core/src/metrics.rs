@@ -33,6 +33,11 @@ impl Gauge {
         self.0.store(v, Relaxed);
     }
 
+    /// Moves it up, or down.
+    pub fn add(&self, n: i64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
     /// Its value.
     #[must_use]
     pub fn get(&self) -> i64 {
@@ -124,6 +129,12 @@ node_metrics! {
     retried: Counter => retried: u64;
     /// Calls or rows held back by a rate limit.
     throttled: Counter => throttled: u64;
+    /// Calls to the outside that were not answered in time.
+    timed_out: Counter => timed_out: u64;
+    /// How often the circuit breaker opened, because calls to the outside kept failing.
+    breaker_opened: Counter => breaker_opened: u64;
+    /// Calls to the outside that are under way.
+    in_flight: Gauge => in_flight: i64;
     /// Time spent working. Counted in nanoseconds, reported in milliseconds.
     busy_ns: Counter => busy_ms: u64, divided by 1_000_000;
     /// Time spent waiting for input. Counted in nanoseconds, reported in milliseconds.

@@ -1,0 +1,42 @@
+//! Clients that retry by themselves: they are given their settings and counted, not wrapped (design, decision 21).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use karez_core::metrics::{Counter, NodeMetrics};
+
+/// What a client has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientFigures {
+    /// Requests it sent again.
+    pub retried: u64,
+    /// Requests that were not answered in time.
+    pub timed_out: u64,
+    /// Requests it, or the server, held back.
+    pub throttled: u64,
+}
+
+/// Carries a client's own counts over into a node's. One for each client.
+#[derive(Debug)]
+pub struct ClientMeter {
+    metrics: Arc<NodeMetrics>,
+    retried: AtomicU64,
+    timed_out: AtomicU64,
+    throttled: AtomicU64,
+}
+
+impl ClientMeter {
+    /// A meter of a new client.
+    #[must_use]
+    pub fn new(metrics: Arc<NodeMetrics>) -> Self {
+        Self { metrics, retried: AtomicU64::default(), timed_out: AtomicU64::default(), throttled: AtomicU64::default() }
+    }
+
+    /// Takes the client's sums at this instant; what is new since the last call is added to the node's. Cheap: call it after each batch.
+    pub fn report(&self, now: ClientFigures) {
+        let add = |seen: &AtomicU64, now: u64, to: &Counter| to.add(now.saturating_sub(seen.fetch_max(now, Relaxed)));
+        add(&self.retried, now.retried, &self.metrics.retried);
+        add(&self.timed_out, now.timed_out, &self.metrics.timed_out);
+        add(&self.throttled, now.throttled, &self.metrics.throttled);
+    }
+}
