@@ -1,4 +1,5 @@
-//! Bytes to batches and back: json, csv, parquet, text.
+//! Bytes to batches and back: blocks of lines (json, csv, text), files of columns (parquet), and [`message`]s (json, csv, raw, avro, protobuf,
+//! debezium-json).
 
 #[cfg(feature = "csv")]
 pub mod csv;
@@ -7,6 +8,7 @@ mod decoder;
 pub mod encode;
 #[cfg(feature = "json")]
 pub mod json;
+pub mod message;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 #[cfg(feature = "text")]

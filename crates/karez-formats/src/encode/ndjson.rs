@@ -58,19 +58,36 @@ fn unsupported(t: &DataType) -> bool {
     }
 }
 
-impl Encoder for NdjsonEncoder {
-    fn encode(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+impl NdjsonEncoder {
+    /// Calls `each` for every row of a batch with what appends its object, without a line feed, or says why it cannot.
+    pub(crate) fn each_row(
+        &self,
+        batch: &RecordBatch,
+        mut each: impl FnMut(&mut dyn FnMut(&mut Vec<u8>) -> Result<(), String>),
+    ) -> Result<(), EncodeError> {
         let rows = StructArray::from(batch.clone());
         let mut encoder = make_encoder(&self.field, &rows, &self.options).map_err(|e| EncodeError(e.to_string()))?;
         for row in 0..batch.num_rows() {
-            encoder.encode(row, out);
+            each(&mut |out| {
+                encoder.encode(row, out);
+                self.faults.0.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Encoder for NdjsonEncoder {
+    fn encode(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let mut outcome = Ok(());
+        self.each_row(batch, |append| {
+            let appended = append(out);
             out.push(b'\n');
-        }
-        drop(encoder);
-        match self.faults.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(fault) => Err(EncodeError(fault)),
-            None => Ok(()),
-        }
+            if outcome.is_ok() {
+                outcome = appended.map_err(EncodeError);
+            }
+        })?;
+        outcome
     }
 }
 

@@ -1,7 +1,5 @@
 //! The general path: records that arrow-json decodes, many at a time, the bad ones told from the good.
 
-use std::ops::Range;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -53,22 +51,22 @@ impl General {
         Ok(Self { guard: DecimalGuard::of(&schema), schema, strict, decoder, capacity, run_records: RUN_RECORDS })
     }
 
-    /// Decodes the `records` of `data`, one row each, and tells in their order what became of them.
-    pub(super) fn decode(&mut self, data: &[u8], mut records: &[Range<usize>], mut tell: impl FnMut(Outcome)) {
+    /// Decodes `records`, one row each, and tells in their order what became of them.
+    pub(super) fn decode(&mut self, mut records: &[&[u8]], mut tell: impl FnMut(Outcome)) {
         while !records.is_empty() {
             let run = &records[..records.len().min(self.run_records)];
-            let taken = self.run(data, run, &mut tell);
+            let taken = self.run(run, &mut tell);
             records = &records[taken..];
         }
     }
 
     /// Decodes the first of `records`, at least one, and returns how many.
-    fn run(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) -> usize {
+    fn run(&mut self, records: &[&[u8]], tell: &mut impl FnMut(Outcome)) -> usize {
         self.make_room(records.len());
         let mut fitting = 0;
         let mut failure = None;
         for record in records {
-            if let Err(reason) = self.feed(&data[record.clone()], fitting) {
+            if let Err(reason) = self.feed(record, fitting) {
                 failure = Some(reason);
                 break;
             }
@@ -76,7 +74,7 @@ impl General {
         }
         match failure {
             None => {
-                if self.finish(data, records, tell) {
+                if self.finish(records, tell) {
                     self.run_records = (self.run_records * 2).min(RUN_RECORDS);
                 }
                 records.len()
@@ -84,7 +82,7 @@ impl General {
             Some(reason) => {
                 self.run_records = RUN_RECORDS_AFTER_FAILURE;
                 self.renew(fitting);
-                self.again(data, &records[..fitting], tell);
+                self.again(&records[..fitting], tell);
                 tell(Outcome::Bad(reason));
                 fitting + 1
             }
@@ -118,21 +116,21 @@ impl General {
     }
 
     /// Decodes again `records`, each of which arrow-json has read before, though maybe not made a row of it.
-    fn again(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) {
+    fn again(&mut self, records: &[&[u8]], tell: &mut impl FnMut(Outcome)) {
         if records.is_empty() {
             return;
         }
         self.make_room(records.len());
         for (before, record) in records.iter().enumerate() {
-            if let Err(reason) = self.feed(&data[record.clone()], before) {
+            if let Err(reason) = self.feed(record, before) {
                 debug_assert!(false, "arrow-json refused a record it had read: {reason}");
             }
         }
-        self.finish(data, records, tell);
+        self.finish(records, tell);
     }
 
     /// Makes rows of `records`, which arrow-json holds; false if not all of them were good.
-    fn finish(&mut self, data: &[u8], records: &[Range<usize>], tell: &mut impl FnMut(Outcome)) -> bool {
+    fn finish(&mut self, records: &[&[u8]], tell: &mut impl FnMut(Outcome)) -> bool {
         let reason = match self.decoder.flush() {
             Ok(Some(batch)) if batch.num_rows() == records.len() => {
                 tell(Outcome::Rows(batch));
@@ -147,13 +145,13 @@ impl General {
             1 => tell(Outcome::Bad(reason)),
             2..=RUN_RECORDS_AFTER_FAILURE => {
                 for record in records.chunks(1) {
-                    self.again(data, record, tell);
+                    self.again(record, tell);
                 }
             }
             many => {
                 let (first, second) = records.split_at(many / 2);
-                self.again(data, first, tell);
-                self.again(data, second, tell);
+                self.again(first, tell);
+                self.again(second, tell);
             }
         }
         false

@@ -120,7 +120,7 @@ enum Buffer {
 struct Pending {
     /// The rows buffered before it, not counting those of other pending records.
     row: usize,
-    /// Where it lies in the chunk.
+    /// Where it lies in the chunk; of messages, its place among them.
     bytes: Range<usize>,
 }
 
@@ -167,30 +167,58 @@ impl JsonDecoder {
         pos
     }
 
-    /// Decodes one message. On `Err` it has left no row.
-    ///
-    /// A message may hold line feeds. One that is empty, or holds two JSON values, is bad.
+    /// Decodes one message: [`decode_messages`](Self::decode_messages) of it alone. On `Err` it has left no row.
     ///
     /// # Errors
     ///
     /// The message is not a JSON object that fits the schema, or the buffer is full.
     pub fn decode_record(&mut self, record: &[u8]) -> Result<(), RecordError> {
-        if self.is_worth_trying() {
-            let read = self.read(record, 0, Framing::Message);
-            if read.is_some_and(|end| skip_space(record, end, Framing::Message) == record.len()) {
-                self.keep_row(0);
-                return Ok(());
-            }
-            self.give_up();
-        }
-        if self.bytes() + record.len() > BUFFER_BYTES_LIMIT * 2 {
+        let mut errors = Vec::new();
+        if self.decode_messages(&[Some(record)], 0, usize::MAX, &mut errors) == 0 {
             let reason = "the batch is full and has to be flushed first".to_owned();
             return Err(RecordError { offset: 0, length: record.len(), reason });
         }
-        self.pending.push(Pending { row: self.rows, bytes: 0..record.len() });
-        let mut errors = Vec::new();
-        self.decode_pending(record, 0, &mut errors);
         errors.pop().map_or(Ok(()), Err)
+    }
+
+    /// Decodes messages, each a record of its own, in order, until `max_rows` rows are buffered or half a gigabyte, and returns how many it has done
+    /// with.
+    ///
+    /// A message may hold line feeds. One that is empty, or holds two JSON values, is bad. Bad ones are added to `errors`, in their order; there, and in
+    /// [`take_offsets`](Self::take_offsets), a message goes by `first` plus its place in `messages`.
+    pub fn decode_messages(&mut self, messages: &[Option<&[u8]>], first: usize, max_rows: usize, errors: &mut Vec<RecordError>) -> usize {
+        let mut done = 0;
+        while done < messages.len() && self.rows < max_rows && self.bytes() < BUFFER_BYTES_LIMIT {
+            done += self.decode_run(&messages[done..], first + done, max_rows, errors);
+        }
+        done
+    }
+
+    /// Decodes messages of about [`CHUNK_BYTES`], the first of which is `first`, and returns how many it has done with.
+    fn decode_run(&mut self, messages: &[Option<&[u8]>], first: usize, max_rows: usize, errors: &mut Vec<RecordError>) -> usize {
+        let mut bytes = 0;
+        let mut done = 0;
+        for message in messages {
+            if bytes >= CHUNK_BYTES || self.rows + self.pending.len() >= max_rows {
+                break;
+            }
+            let message = message.unwrap_or_default();
+            bytes += message.len();
+            done += 1;
+            if self.is_worth_trying() {
+                let read = self.read(message, 0, Framing::Message);
+                if read.is_some_and(|end| skip_space(message, end, Framing::Message) == message.len()) {
+                    self.keep_row(first + done - 1);
+                    continue;
+                }
+                self.give_up();
+            }
+            self.pending.push(Pending { row: self.rows, bytes: done - 1..done });
+        }
+        if !self.pending.is_empty() {
+            self.decode_pending(|message| messages[message.start].unwrap_or_default(), first, errors);
+        }
+        done
     }
 
     /// Rows buffered.
@@ -260,7 +288,7 @@ impl JsonDecoder {
             pos = end + 1;
         }
         self.record_bytes = pos.div_ceil(records.max(1));
-        self.decode_pending(chunk, offset, errors);
+        self.decode_pending(|lies| &chunk[lies], offset, errors);
         pos.min(chunk.len())
     }
 
@@ -339,22 +367,22 @@ impl JsonDecoder {
         }
     }
 
-    /// Takes the pending records of `chunk` through the general path, and puts their rows where they belong.
-    fn decode_pending(&mut self, chunk: &[u8], offset: usize, errors: &mut Vec<RecordError>) {
+    /// Takes the pending records, which `record` looks up, through the general path, and puts their rows where they belong. `offset` is added to where
+    /// they lie.
+    fn decode_pending<'a>(&mut self, record: impl Fn(Range<usize>) -> &'a [u8], offset: usize, errors: &mut Vec<RecordError>) {
         let pending = std::mem::take(&mut self.pending);
         let Some(first) = pending.first() else { return };
-        let records: Vec<_> = pending.iter().map(|record| record.bytes.clone()).collect();
+        let records: Vec<_> = pending.iter().map(|pending| record(pending.bytes.clone())).collect();
         let mut merge = Merge::new(&mut self.buffer, self.offsets.as_mut(), first.row, self.rows);
         let mut next = 0;
-        self.general.decode(chunk, &records, |outcome| match outcome {
+        self.general.decode(&records, |outcome| match outcome {
             Outcome::Rows(batch) => {
                 merge.insert(&batch, &pending[next..], offset);
                 next += batch.num_rows();
                 self.rows += batch.num_rows();
             }
             Outcome::Bad(reason) => {
-                let bytes = &records[next];
-                errors.push(RecordError { offset: offset + bytes.start, length: bytes.len(), reason });
+                errors.push(RecordError { offset: offset + pending[next].bytes.start, length: records[next].len(), reason });
                 next += 1;
             }
         });
