@@ -1,20 +1,29 @@
-//! Tables of SQL databases, read and written: SQLite in this build.
+//! Tables of SQL databases, read and written: PostgreSQL, MySQL, MariaDB, SQLite.
 //!
-//! What users write (`options`, `url`) and the SQL that differs (`dialect`) are here; a folder per database holds what speaks to it.
+//! What users write (`options`, `url`, `mode`), what a key is (`keyset`, `rows`) and the SQL that differs (`dialect`) are here. `server` is what is the
+//! same for every database behind a network; a folder per database holds what speaks to it.
 
 mod dialect;
+mod keyset;
+mod mode;
 mod options;
+mod rows;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod server;
+#[cfg(feature = "sqlite")]
 mod sqlite;
+mod temporal;
 mod url;
 
 use std::sync::Arc;
 
-use karez_core::config::{ConfigErrors, parse};
+use karez_core::config::{ConfigError, ConfigErrors, parse};
 use karez_core::sink::SinkGuarantee;
 use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
 use serde_json::Value;
 
-pub use options::{GuaranteeOption, JdbcSinkOptions, JdbcSourceOptions, PoolOptions, ReadMode, WriteMode};
+pub use options::{GuaranteeOption, JdbcSinkOptions, JdbcSourceOptions, PoolOptions, Property, ReadMode, TlsMode, TlsOptions, WriteMode};
+use url::Target;
 
 /// `connector: jdbc`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,10 +74,37 @@ impl Connector for JdbcConnector {
     }
 
     fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
-        sqlite::source::plan(context)
+        let options: JdbcSourceOptions = parse(context.config)?;
+        match options.access().target()? {
+            #[cfg(feature = "sqlite")]
+            Target::SqliteFile(path) => sqlite::source::plan(&options, path, context),
+            Target::SqliteMemory => {
+                Err(ConfigError::new("url", "a database in memory is empty, there is nothing to read").hint("name a file: `jdbc:sqlite:PATH`").into())
+            }
+            #[allow(unreachable_patterns)]
+            other => Err(not_built(&other)),
+        }
     }
 
     fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
-        sqlite::sink::plan(context)
+        let options: JdbcSinkOptions = parse(context.config)?;
+        match options.access().target()? {
+            #[cfg(feature = "sqlite")]
+            Target::SqliteFile(path) => sqlite::sink::plan(&options, path, context),
+            Target::SqliteMemory => Err(ConfigError::new("url", "a database in memory would be gone with the connection that wrote it")
+                .hint("name a file: `jdbc:sqlite:PATH`")
+                .into()),
+            #[allow(unreachable_patterns)]
+            other => Err(not_built(&other)),
+        }
     }
+}
+
+#[allow(dead_code)] // Where every database is built in.
+fn not_built(target: &Target) -> ConfigErrors {
+    let (name, feature) = match target {
+        Target::Server(url) => (url.server.name(), if url.server == url::Server::PostgreSql { "postgres" } else { "mysql" }),
+        Target::SqliteFile(_) | Target::SqliteMemory => ("SQLite", "sqlite"),
+    };
+    ConfigError::new("url", format!("{name} is not in this build")).hint(format!("build it with the cargo feature `{feature}`")).into()
 }

@@ -1,6 +1,8 @@
 //! The options of both ends.
 
-use karez_core::config::{ConfigError, Secret, Span};
+use std::collections::BTreeMap;
+
+use karez_core::config::{ConfigError, ConfigErrors, Secret, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -10,9 +12,10 @@ use super::url::{self, Target};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JdbcSinkOptions {
-    /// The database: `jdbc:sqlite:PATH`. A missing file and its folder are created when the job starts.
+    /// The database: `jdbc:postgresql://HOST:PORT/DATABASE`, `postgres://…`, `mysql://…`, `mariadb://…` or `jdbc:sqlite:PATH`. A missing SQLite file and
+    /// its folder are created when the job starts.
     pub url: String,
-    /// The table to write to.
+    /// The table to write to, on a server also `schema.table`.
     pub table: String,
     /// `append` adds rows; `upsert` replaces the row of the same `key` and takes deletes. Default: `upsert` with a `key`, else `append`.
     pub mode: Option<WriteMode>,
@@ -22,9 +25,12 @@ pub struct JdbcSinkOptions {
     /// Create the table when the job starts, if it is missing: types from the rows, primary key from `key`. Default: false.
     #[serde(default)]
     pub create_table: bool,
-    /// Rows that are gathered before they are written. Default: 1000.
-    #[serde(default = "thousand")]
-    pub batch_size: usize,
+    /// On a server: add the columns that the rows have and the table lacks (`ALTER TABLE … ADD COLUMN`) when the job starts. Nothing else is changed.
+    /// Default: false.
+    #[serde(default)]
+    pub evolve_table: bool,
+    /// Rows that are gathered before they are written. Default: 65536 on a server, 1000 in SQLite; 4 MiB of rows are always enough.
+    pub batch_size: Option<usize>,
     /// The longest time a row is held back. Default: 1s.
     #[serde(default = "second")]
     pub flush_interval: Span,
@@ -32,17 +38,27 @@ pub struct JdbcSinkOptions {
     /// Default: transactional.
     #[serde(default)]
     pub guarantee: GuaranteeOption,
-    /// How long to wait for another program that holds the database's lock, before the job fails (and restarts by its strategy). Default: 60s.
+    /// How long a write is tried again while another program holds a lock it needs, deadlocks or the server is away, before the job fails (and restarts
+    /// by its strategy). Default: 60s.
     #[serde(default = "minute")]
     pub lock_timeout: Span,
     /// The Java driver's class; must be the one of the URL. Not needed.
     pub driver: Option<String>,
-    /// A user of the database. SQLite has none.
+    /// A user of the database, unless the URL names one. SQLite has none.
     pub username: Option<String>,
-    /// The user's password. SQLite has none.
+    /// The user's password, unless the URL holds it. SQLite has none.
     pub password: Option<Secret>,
-    /// A pool of connections. SQLite has none: one file, one writer at a time.
+    /// What else the URL could say behind `?`, by name. Those that are not known are refused.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Property>,
+    /// How the connection is protected.
+    pub tls: Option<TlsOptions>,
+    /// The connections of this node. SQLite has none: one file, one writer at a time.
     pub pool: Option<PoolOptions>,
+    /// The longest time to set a connection up. Default: 10s.
+    pub connect_timeout: Option<Span>,
+    /// The longest time a statement may take on the server. Default: no limit.
+    pub statement_timeout: Option<Span>,
 }
 
 /// How rows are written.
@@ -67,22 +83,81 @@ pub enum GuaranteeOption {
 }
 
 /// A pool of connections.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PoolOptions {
-    /// The most connections.
+    /// The most connections of this node; who needs one more waits. Default: one per subtask, and one that commits.
     pub max_size: Option<u32>,
-    /// How long an unused one is kept.
+    /// How long an unused one is kept. Default: 10m.
     pub max_idle_time: Option<Span>,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsOptions {
+    /// How much is asked of the server. Default: `verify-full` with a `ca`, else `prefer`.
+    pub mode: Option<TlsMode>,
+    /// A PEM file with the certificates of the authorities that are trusted. Default: those of the system.
+    pub ca: Option<String>,
+    /// A PEM file with this client's certificate.
+    pub cert: Option<String>,
+    /// A PEM file with the key of `cert`.
+    pub key: Option<String>,
+}
+
+/// How much is asked of the server (the words are PostgreSQL's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// No encryption.
+    Disable,
+    /// Encryption where the server has it; nobody is verified.
+    Prefer,
+    /// Encryption; nobody is verified.
+    Require,
+    /// Encryption, and a certificate of a trusted authority.
+    VerifyCa,
+    /// Encryption, and a certificate of a trusted authority for the host that the URL names.
+    VerifyFull,
+}
+
+/// A value of `properties`: text, a number or a truth value; never printed, since it may be a password.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Property {
+    /// `true`, `false`.
+    Bool(bool),
+    /// A number.
+    Number(i64),
+    /// Text.
+    Text(String),
+}
+
+impl std::fmt::Debug for Property {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Property {
+    /// As it would stand in a URL.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Bool(b) => b.to_string(),
+            Self::Number(n) => n.to_string(),
+            Self::Text(t) => t.clone(),
+        }
+    }
 }
 
 /// The options of a `jdbc` source.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JdbcSourceOptions {
-    /// The database: `jdbc:sqlite:PATH`.
+    /// The database: `jdbc:postgresql://HOST:PORT/DATABASE`, `postgres://…`, `mysql://…`, `mariadb://…` or `jdbc:sqlite:PATH`.
     pub url: String,
-    /// The table to read. Either this or `query`.
+    /// The table to read, on a server also `schema.table`. Either this or `query`.
     pub table: Option<String>,
     /// A `SELECT` to read. Either this or `table`.
     pub query: Option<String>,
@@ -99,20 +174,36 @@ pub struct JdbcSourceOptions {
     /// How often new rows are looked for. Default: 5s.
     #[serde(default = "five_seconds")]
     pub poll_interval: Span,
-    /// Rows younger than this by `timestampColumn` are left for later, for databases in which a transaction with an older instant may commit after
-    /// a newer one. Default: 0, right for SQLite, where one transaction writes at a time, unless the writers' clocks differ.
-    #[serde(default = "no_time")]
-    pub visibility_delay: Span,
+    /// Rows younger than this are left for later, because a transaction that began earlier may commit later. SQLite: by `timestampColumn`; default 0, right
+    /// where one transaction writes at a time, unless the writers' clocks differ. PostgreSQL: not needed, since it tells which transactions are still
+    /// running; with it those are not waited for in the modes with a `timestampColumn`. MySQL and MariaDB: default 5s.
+    pub visibility_delay: Option<Span>,
+    /// On a server: read `mode: bulk` in so many parts by ranges of `partitionColumn`, as many at a time as `parallelism` says. Default: 1.
+    pub num_partitions: Option<usize>,
+    /// The integer column whose ranges are the parts. Default: the primary key, where it is one integer.
+    pub partition_column: Option<String>,
+    /// On a server: the most rows of one statement; the next continues behind the last key. Default: 100000 where an index gives the order, else no limit,
+    /// since each statement would sort all rows again.
+    pub fetch_size: Option<usize>,
     /// End when all rows present have been read, instead of waiting for new ones. Default: in `type: batch` jobs and mode `bulk`.
     pub bounded: Option<bool>,
     /// The Java driver's class; must be the one of the URL. Not needed.
     pub driver: Option<String>,
-    /// A user of the database. SQLite has none.
+    /// A user of the database, unless the URL names one. SQLite has none.
     pub username: Option<String>,
-    /// The user's password. SQLite has none.
+    /// The user's password, unless the URL holds it. SQLite has none.
     pub password: Option<Secret>,
-    /// A pool of connections. SQLite has none: a source reads through one connection.
+    /// What else the URL could say behind `?`, by name. Those that are not known are refused.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Property>,
+    /// How the connection is protected.
+    pub tls: Option<TlsOptions>,
+    /// The connections of this node. SQLite has none: a source reads through one connection.
     pub pool: Option<PoolOptions>,
+    /// The longest time to set a connection up. Default: 10s.
+    pub connect_timeout: Option<Span>,
+    /// The longest time a statement may take on the server. Default: no limit.
+    pub statement_timeout: Option<Span>,
 }
 
 /// What a source reads.
@@ -131,46 +222,80 @@ pub enum ReadMode {
     TimestampIncrementing,
 }
 
-/// The keys that say how the database is reached.
-pub(super) struct Connection<'a> {
+/// The keys that say how a database is reached, of either end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Access<'a> {
     pub(super) url: &'a str,
     pub(super) driver: Option<&'a str>,
-    pub(super) username: bool,
-    pub(super) password: bool,
-    pub(super) pool: bool,
+    pub(super) username: Option<&'a str>,
+    pub(super) password: Option<&'a Secret>,
+    pub(super) properties: &'a BTreeMap<String, Property>,
+    pub(super) tls: Option<&'a TlsOptions>,
+    pub(super) pool: Option<PoolOptions>,
+    pub(super) connect_timeout: Option<Span>,
+    pub(super) statement_timeout: Option<Span>,
 }
 
-impl Connection<'_> {
-    /// The database; everything wrong with how it is named goes into `errors`.
-    pub(super) fn target(&self, errors: &mut Vec<ConfigError>) -> Option<Target> {
-        let target = match url::parse(self.url) {
-            Ok(target) => target,
-            Err(e) => {
-                errors.push(e);
-                return None;
+macro_rules! access {
+    ($options:ty) => {
+        impl $options {
+            /// How the database is reached.
+            pub(super) fn access(&self) -> Access<'_> {
+                Access {
+                    url: &self.url,
+                    driver: self.driver.as_deref(),
+                    username: self.username.as_deref(),
+                    password: self.password.as_ref(),
+                    properties: &self.properties,
+                    tls: self.tls.as_ref(),
+                    pool: self.pool,
+                    connect_timeout: self.connect_timeout,
+                    statement_timeout: self.statement_timeout,
+                }
             }
-        };
-        if let Some(Err(e)) = self.driver.map(url::check_driver) {
-            errors.push(e);
         }
-        for (key, given) in [("username", self.username), ("password", self.password)] {
+    };
+}
+
+access!(JdbcSinkOptions);
+access!(JdbcSourceOptions);
+
+impl Access<'_> {
+    /// The database.
+    pub(super) fn target(&self) -> Result<Target, ConfigErrors> {
+        let target = url::parse(self.url)?;
+        if let Some(driver) = self.driver {
+            url::check_driver(&target, driver)?;
+        }
+        Ok(target)
+    }
+
+    /// Refuses what has no meaning for a file.
+    pub(super) fn refuse_server_keys(&self, errors: &mut Vec<ConfigError>) {
+        for (key, given) in [("username", self.username.is_some()), ("password", self.password.is_some())] {
             if given {
                 errors.push(ConfigError::new(key, "a SQLite file has no users").hint(format!("remove `{key}`; the rights of the file decide")));
             }
         }
-        if self.pool {
+        if self.pool.is_some() {
             errors.push(
                 ConfigError::new("pool", "there is no pool for SQLite: each subtask keeps one connection, and one of them writes at a time")
                     .hint("remove `pool`; `parallelism` sets the number of connections"),
             );
         }
-        Some(target)
+        for (key, given) in [
+            ("tls", self.tls.is_some()),
+            ("properties", !self.properties.is_empty()),
+            ("connectTimeout", self.connect_timeout.is_some()),
+            ("statementTimeout", self.statement_timeout.is_some()),
+        ] {
+            if given {
+                errors.push(ConfigError::new(key, "a SQLite file is not reached over a network").hint(format!("remove `{key}`")));
+            }
+        }
     }
 }
 
-const fn thousand() -> usize {
-    1_000
-}
 const fn second() -> Span {
     Span::millis(1_000)
 }
@@ -179,7 +304,4 @@ const fn five_seconds() -> Span {
 }
 const fn minute() -> Span {
     Span::millis(60_000)
-}
-const fn no_time() -> Span {
-    Span::millis(0)
 }

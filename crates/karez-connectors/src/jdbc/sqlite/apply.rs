@@ -4,19 +4,12 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, Statement, Transaction};
 
 use super::super::dialect::Dialect;
+use super::super::keyset::KeyValue;
+use super::super::rows::{Op, hex};
 use super::Sqlite;
 use super::connection::{is_row_fault, ours, reason};
 use super::encode::Values;
 use super::fit::Fitted;
-
-/// What is done with a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    /// Added, or put in the place of the one of its key.
-    Put = 0,
-    /// The row of its key is deleted.
-    Delete = 1,
-}
 
 /// Rows on their way into the database.
 #[derive(Debug)]
@@ -155,7 +148,7 @@ struct Moves {
 impl Moves {
     fn new(fitted: &Fitted, stage: &str, columns: &[String]) -> Self {
         let (table, stage, key) = (Sqlite.quote(&fitted.table), Sqlite.quote(stage), fitted.key_list());
-        let list = Sqlite.list(columns.iter().map(String::as_str));
+        let list = Sqlite.list(&mut columns.iter().map(String::as_str));
         let range = "__karez_id BETWEEN ?1 AND ?2";
         let statements = if fitted.key.is_empty() {
             vec![format!("INSERT INTO {table} ({list}) SELECT {list} FROM {stage} WHERE {range} ORDER BY __karez_id")]
@@ -214,19 +207,24 @@ fn json(value: ValueRef<'_>) -> serde_json::Value {
     }
 }
 
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
+/// A value of a key.
+pub(super) fn key_value(value: ValueRef<'_>) -> KeyValue {
+    match value {
+        ValueRef::Null => KeyValue::Null,
+        ValueRef::Integer(i) => KeyValue::Integer(i),
+        ValueRef::Real(r) => KeyValue::RealBits(r.to_bits()),
+        ValueRef::Text(t) => KeyValue::Text(String::from_utf8_lossy(t).into_owned()),
+        ValueRef::Blob(b) => KeyValue::Blob(b.to_vec()),
+    }
 }
 
-/// A value of its own.
-pub(super) fn owned(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(i) => Value::Integer(i),
-        ValueRef::Real(r) => Value::Real(r),
-        ValueRef::Text(t) => Value::Text(String::from_utf8_lossy(t).into_owned()),
-        ValueRef::Blob(b) => Value::Blob(b.to_vec()),
+/// A value of a key, to be bound.
+pub(super) fn bound(key: &KeyValue) -> Value {
+    match key {
+        KeyValue::Null => Value::Null,
+        KeyValue::Integer(i) => Value::Integer(*i),
+        KeyValue::RealBits(r) => Value::Real(f64::from_bits(*r)),
+        KeyValue::Text(t) => Value::Text(t.clone()),
+        KeyValue::Blob(b) => Value::Blob(b.clone()),
     }
 }

@@ -15,8 +15,8 @@ use karez_formats::decimal;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
+use super::super::temporal::per_second;
 use super::apply::row_json;
-use super::temporal::per_second;
 
 /// Collects the rows of a page.
 pub(super) struct Page {

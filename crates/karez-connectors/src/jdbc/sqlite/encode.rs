@@ -1,7 +1,5 @@
 //! Arrow columns as values of SQLite.
 
-use std::sync::Arc;
-
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, LargeBinaryArray, LargeStringArray, StringArray, StringBuilder, UInt64Array,
 };
@@ -10,7 +8,8 @@ use arrow::datatypes::{DataType, Int64Type};
 use karez_core::{Error, Result};
 use rusqlite::types::ValueRef;
 
-use super::temporal::{self, per_second};
+use super::super::rows::json;
+use super::super::temporal::{self, per_second};
 
 /// A column whose values can be bound one by one.
 #[derive(Debug)]
@@ -99,18 +98,4 @@ impl Values {
             _ => ValueRef::Null,
         })
     }
-}
-
-/// Nested values as JSON.
-fn json(array: &ArrayRef) -> Result<StringArray> {
-    use arrow::datatypes::{Field, Schema};
-    let schema = Arc::new(Schema::new(vec![Field::new("v", array.data_type().clone(), true)]));
-    let batch = arrow::record_batch::RecordBatch::try_new(schema, vec![Arc::clone(array)])?;
-    let mut lines = Vec::new();
-    let mut writer = arrow::json::LineDelimitedWriter::new(&mut lines);
-    writer.write(&batch)?;
-    writer.finish()?;
-    let text = String::from_utf8(lines).map_err(|e| Error::internal("JSON of a nested value").caused_by(e))?;
-    // Each line is `{"v":…}`, or `{}` for null.
-    Ok(text.lines().map(|line| line.strip_prefix("{\"v\":").and_then(|l| l.strip_suffix('}'))).collect())
 }

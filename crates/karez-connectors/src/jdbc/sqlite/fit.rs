@@ -35,12 +35,12 @@ pub(super) struct FittedColumn {
 impl Fitted {
     /// The names of the columns, quoted.
     pub(super) fn column_list(&self) -> String {
-        Sqlite.list(self.columns.iter().map(|c| c.name.as_str()))
+        Sqlite.list(&mut self.columns.iter().map(|c| c.name.as_str()))
     }
 
     /// The names of the key, quoted.
     pub(super) fn key_list(&self) -> String {
-        Sqlite.list(self.key.iter().map(|&k| self.columns[k].name.as_str()))
+        Sqlite.list(&mut self.key.iter().map(|&k| self.columns[k].name.as_str()))
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn missing(plan: &SinkPlan, others: &[String]) -> Error {
 
 /// The statement that creates the table of a sink.
 pub(super) fn create_table(plan: &SinkPlan) -> String {
-    Sqlite.create_table(&plan.table, &plan.input, &plan.key)
+    Sqlite.create_table(&Sqlite.quote(&plan.table), &plan.input, &plan.key)
 }
 
 /// Finds the place of each column of the input; the error names all that does not fit.
@@ -97,7 +97,7 @@ pub(super) fn fit(plan: &SinkPlan, table: &Table) -> Result<Fitted, Error> {
         }
     }
     if !plan.key.is_empty() && !table.is_unique(&plan.key) && !table.is_view {
-        let key = Sqlite.list(plan.key.iter().map(String::as_str));
+        let key = Sqlite.list(&mut plan.key.iter().map(String::as_str));
         problems.push(format!(
             "nothing says that ({key}) identifies a row, which an upsert needs: CREATE UNIQUE INDEX {} ON {} ({key})",
             Sqlite.quote(&format!("{}_key", table.name)),

@@ -6,14 +6,12 @@ mod connection;
 mod decode;
 mod encode;
 mod fit;
-mod keyset;
 mod query;
 mod reader;
 pub(super) mod sink;
 pub(super) mod source;
 mod stage;
 mod table;
-mod temporal;
 mod types;
 mod writer;
 

@@ -14,9 +14,9 @@ use rusqlite::Connection;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::super::keyset::Position;
 use super::connection::{failed, ours};
 use super::decode::Page;
-use super::keyset::Position;
 use super::source::SourcePlan;
 
 const BATCH_ROWS: usize = 1_024;

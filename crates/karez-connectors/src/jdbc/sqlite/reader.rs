@@ -11,10 +11,10 @@ use karez_core::{BadRecord, Error, Read, Result, SplitReader};
 use rusqlite::{Connection, Row, params_from_iter};
 use serde_json::Value;
 
-use super::apply::owned;
+use super::super::keyset::{KeyValue, Position};
+use super::apply::{bound, key_value};
 use super::connection::{blocking, failed, ours};
 use super::decode::{self, Page};
-use super::keyset::{KeyValue, Latest, Position};
 use super::source::SourcePlan;
 
 pub(super) struct PageReader {
@@ -75,7 +75,7 @@ fn fetch(
             break;
         }
         read += 1;
-        if is_new(plan, &mut position, &key).map_err(ours)? {
+        if !plan.looks_again || position.is_new(&key).map_err(ours)? {
             page.push(row, || format!("{} {}={}", plan.what, plan.order_name, key.last().map(ToString::to_string).unwrap_or_default()))?;
         }
         position.after = Some(key);
@@ -99,21 +99,11 @@ fn statement_width(plan: &SourcePlan) -> usize {
 }
 
 fn key(row: &Row<'_>, first: usize, width: usize) -> rusqlite::Result<Vec<KeyValue>> {
-    (first..first + width).map(|i| Ok(owned(row.get_ref(i)?).into())).collect()
+    (first..first + width).map(|i| Ok(key_value(row.get_ref(i)?))).collect()
 }
 
 fn is_young(value: rusqlite::types::ValueRef<'_>, visible_ms: i64) -> bool {
     decode::instant(value, 1_000).is_some_and(|at| at > visible_ms)
-}
-
-/// In mode `timestamp`, whether a row has not been read at its instant; notes that it has. In others every row is new.
-fn is_new(plan: &SourcePlan, position: &mut Position, key: &[KeyValue]) -> Result<bool> {
-    let (true, Some((instant, rest))) = (plan.looks_again, key.split_first()) else { return Ok(true) };
-    let latest = match &mut position.latest {
-        Some(latest) if latest.instant == *instant => latest,
-        other => other.insert(Latest::new(instant.clone())),
-    };
-    latest.add(rest)
 }
 
 /// The rows behind a position.
@@ -123,10 +113,10 @@ fn condition(plan: &SourcePlan, position: &Position) -> (String, Vec<rusqlite::t
     if let Some(after) = &position.after {
         let places = vec!["?"; after.len()].join(", ");
         conditions.push(format!("({}) > ({places})", plan.order.join(", ")));
-        values.extend(after.iter().map(rusqlite::types::Value::from));
+        values.extend(after.iter().map(bound));
     } else if let Some(latest) = &position.latest {
         conditions.push(format!("{} >= ?", plan.order[0]));
-        values.push((&latest.instant).into());
+        values.push(bound(&latest.instant));
     }
     if plan.skips_null {
         conditions.extend(plan.order.iter().map(|c| format!("{c} IS NOT NULL")));

@@ -1,19 +1,18 @@
 //! The sink: validates its options against the rows, prepares the database, makes writers and the one committer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use karez_core::config::{ConfigError, ConfigErrors};
-use karez_core::error::did_you_mean;
 use karez_core::sink::{SinkGuarantee, SinkRunContext, WriterContext};
 use karez_core::{ChangeMode, Committable, Committer, Error, Result, Sink, SinkContext, SinkWriter};
 use serde_json::Value;
 
-use super::super::options::{Connection, GuaranteeOption, JdbcSinkOptions, WriteMode};
-use super::super::url::Target;
+use super::super::options::{GuaranteeOption, JdbcSinkOptions};
+use super::super::rows::key;
 use super::committer::SqliteCommitter;
 use super::connection::{Database, Place, blocking, create_folder, failed, ours};
 use super::fit::{self, Fitted};
@@ -38,40 +37,32 @@ pub(super) struct SinkPlan {
 }
 
 /// Validates the options of a sink against the rows it will get, and the rows against the table where there is one.
-pub(in super::super) fn plan(context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
-    let options: JdbcSinkOptions = karez_core::config::parse(context.config)?;
+pub(in super::super) fn plan(options: &JdbcSinkOptions, path: PathBuf, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
     let mut errors = Vec::new();
-    let target = Connection {
-        url: &options.url,
-        driver: options.driver.as_deref(),
-        username: options.username.is_some(),
-        password: options.password.is_some(),
-        pool: options.pool.is_some(),
-    }
-    .target(&mut errors);
-    if target == Some(Target::SqliteMemory) {
-        errors.push(
-            ConfigError::new("url", "a database in memory would be gone with the connection that wrote it").hint("name a file: `jdbc:sqlite:PATH`"),
-        );
+    options.access().refuse_server_keys(&mut errors);
+    if options.evolve_table {
+        errors.push(ConfigError::new("evolveTable", "is for database servers").hint("remove it, and ALTER TABLE yourself"));
     }
     let input = context.input.visible();
-    let key = key(&options, &input, &mut errors);
+    let key = key(options, &input, &mut errors);
     if options.table.is_empty() || options.table.starts_with("__karez_") || options.table.to_ascii_lowercase().starts_with("sqlite_") {
         errors.push(ConfigError::new("table", format!("`{}` is no name for a table", options.table)));
     }
-    if options.batch_size == 0 {
+    if options.batch_size == Some(0) {
         errors.push(ConfigError::new("batchSize", "must be at least 1"));
     }
     if context.exactly_once && options.guarantee == GuaranteeOption::AtLeastOnce && key.is_empty() {
         errors.push(ConfigError::new("guarantee", "the job's `delivery` is exactly-once").hint("remove `guarantee`, or give a `key` to upsert by"));
     }
-    let (Some(Target::SqliteFile(path)), true) = (target, errors.is_empty()) else { return Err(ConfigErrors(errors)) };
+    if !errors.is_empty() {
+        return Err(ConfigErrors(errors));
+    }
     let plan = SinkPlan {
         place: Place { path, lock_timeout: Duration::from_millis(u64::try_from(options.lock_timeout.as_millis()).unwrap_or(u64::MAX)) },
         table: options.table.strip_prefix("main.").unwrap_or(&options.table).to_owned(),
         key,
         create_table: options.create_table,
-        batch_size: options.batch_size,
+        batch_size: options.batch_size.unwrap_or(1_000),
         flush_interval_ms: options.flush_interval.as_millis(),
         guarantee: options.guarantee,
         input,
@@ -81,33 +72,6 @@ pub(in super::super) fn plan(context: SinkContext<'_>) -> Result<Arc<dyn Sink>, 
         check(&plan).map_err(|e| ConfigError::new("table", e.message()))?;
     }
     Ok(Arc::new(SqliteSink { plan: Arc::new(plan) }))
-}
-
-fn key(options: &JdbcSinkOptions, input: &SchemaRef, errors: &mut Vec<ConfigError>) -> Vec<String> {
-    for (i, column) in options.key.iter().enumerate() {
-        if input.column_with_name(column).is_none() {
-            let error = ConfigError::new(format!("key[{i}]"), format!("the rows have no column `{column}`"));
-            let names = || input.fields().iter().map(|f| f.name().as_str());
-            errors.push(match did_you_mean(column, names()) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint(format!("columns: {}", names().collect::<Vec<_>>().join(", "))),
-            });
-        } else if options.key[..i].contains(column) {
-            errors.push(ConfigError::new(format!("key[{i}]"), format!("`{column}` is named twice")));
-        }
-    }
-    match options.mode {
-        Some(WriteMode::Upsert) if options.key.is_empty() => {
-            errors.push(ConfigError::new("key", "is missing: by which columns are rows to be replaced?").hint("write it like `key: [id]`"));
-            Vec::new()
-        }
-        Some(WriteMode::Append) if !options.key.is_empty() => {
-            errors
-                .push(ConfigError::new("key", "`mode: append` adds every row and has no use for a key").hint("remove `key`, or set `mode: upsert`"));
-            Vec::new()
-        }
-        _ => options.key.clone(),
-    }
 }
 
 /// Looks at the table without side effects. Blocks.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::config::{ConfigError, ConfigErrors, Span};
 use karez_core::error::did_you_mean;
 use karez_core::source::{Discovery, ReaderContext, Replay, with_origin};
 use karez_core::{Boundedness, Error, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema};
@@ -13,10 +13,10 @@ use rusqlite::Connection as SqliteConnection;
 use serde_json::Value;
 
 use super::super::dialect::Dialect;
-use super::super::options::{Connection, JdbcSourceOptions, ReadMode};
-use super::super::url::Target;
+use super::super::keyset::Position;
+use super::super::mode::check_mode;
+use super::super::options::{JdbcSourceOptions, ReadMode};
 use super::connection::{Database, blocking, failed};
-use super::keyset::Position;
 use super::query::QueryReader;
 use super::reader::PageReader;
 use super::table::Table;
@@ -47,25 +47,28 @@ pub(super) struct SourcePlan {
 }
 
 /// Validates the options of a source against what they name; infers the schema.
-pub(in super::super) fn plan(context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
-    let options: JdbcSourceOptions = karez_core::config::parse(context.config)?;
+pub(in super::super) fn plan(options: &JdbcSourceOptions, path: PathBuf, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
     let mut errors = Vec::new();
-    let target = Connection {
-        url: &options.url,
-        driver: options.driver.as_deref(),
-        username: options.username.is_some(),
-        password: options.password.is_some(),
-        pool: options.pool.is_some(),
-    }
-    .target(&mut errors);
-    if target == Some(Target::SqliteMemory) {
-        errors.push(ConfigError::new("url", "a database in memory is empty, there is nothing to read").hint("name a file: `jdbc:sqlite:PATH`"));
+    options.access().refuse_server_keys(&mut errors);
+    for (key, given) in [
+        ("numPartitions", options.num_partitions.is_some()),
+        ("partitionColumn", options.partition_column.is_some()),
+        ("fetchSize", options.fetch_size.is_some()),
+    ] {
+        if given {
+            errors.push(ConfigError::new(key, "a SQLite file is read in one part, a page at a time").hint(format!("remove `{key}`")));
+        }
     }
     if options.table.is_some() == options.query.is_some() {
         errors.push(ConfigError::new("table", "give either `table` or `query`"));
     }
-    check_mode(&options, context.batch, &mut errors);
-    let (Some(Target::SqliteFile(path)), true) = (target, errors.is_empty()) else { return Err(ConfigErrors(errors)) };
+    check_mode(options, context.batch, &mut errors);
+    if options.visibility_delay.is_some_and(|d| d.as_millis() > 0) && options.timestamp_column.is_none() {
+        errors.push(ConfigError::new("visibilityDelay", "holds rows back by `timestampColumn`, and there is none"));
+    }
+    if !errors.is_empty() {
+        return Err(ConfigErrors(errors));
+    }
     let connection = Database::open_to_read(&path).map_err(|e| ConfigError::new("url", e.message()))?;
     let relation = match (&options.table, &options.query) {
         (Some(table), _) => Relation::of_table(&connection, &path, table.strip_prefix("main.").unwrap_or(table))?,
@@ -84,48 +87,14 @@ pub(in super::super) fn plan(context: SourceContext<'_>) -> Result<Arc<dyn Sourc
         order_name: String::new(),
         looks_again: options.mode == ReadMode::Timestamp,
         skips_null: options.mode != ReadMode::Bulk,
-        visibility_delay_ms: options.visibility_delay.as_millis(),
+        visibility_delay_ms: options.visibility_delay.map_or(0, Span::as_millis),
         bounded: options.bounded.unwrap_or(context.batch) || options.mode == ReadMode::Bulk,
         poll_ms: u64::try_from(options.poll_interval.as_millis()).unwrap_or(u64::MAX).max(1),
     };
-    let order = order(&options, &relation)?;
+    let order = order(options, &relation)?;
     plan.order_name = order.last().cloned().unwrap_or_default();
     plan.order = order.iter().map(|c| Sqlite.quote(c)).collect();
     Ok(Arc::new(SqliteSource { plan: Arc::new(plan) }))
-}
-
-fn check_mode(options: &JdbcSourceOptions, batch: bool, errors: &mut Vec<ConfigError>) {
-    let name = match options.mode {
-        ReadMode::Bulk => "bulk",
-        ReadMode::Incrementing => "incrementing",
-        ReadMode::Timestamp => "timestamp",
-        ReadMode::TimestampIncrementing => "timestamp+incrementing",
-    };
-    let columns = [
-        (
-            "incrementingColumn",
-            options.incrementing_column.is_some(),
-            matches!(options.mode, ReadMode::Incrementing | ReadMode::TimestampIncrementing),
-        ),
-        ("timestampColumn", options.timestamp_column.is_some(), matches!(options.mode, ReadMode::Timestamp | ReadMode::TimestampIncrementing)),
-    ];
-    for (key, given, needed) in columns {
-        match (given, needed) {
-            (false, true) => errors.push(ConfigError::new(key, format!("is missing: `mode: {name}` needs it"))),
-            (true, false) => errors.push(ConfigError::new(key, format!("`mode: {name}` does not use it")).hint("remove it, or set another `mode`")),
-            _ => {}
-        }
-    }
-    if options.bounded == Some(false) && (batch || options.mode == ReadMode::Bulk) {
-        let why = if batch { "the job is `type: batch`" } else { "`mode: bulk` ends with the last row" };
-        errors.push(ConfigError::new("bounded", format!("cannot be false: {why}")));
-    }
-    if options.visibility_delay.as_millis() > 0 && options.timestamp_column.is_none() {
-        errors.push(ConfigError::new("visibilityDelay", format!("`mode: {name}` does not use it")).hint("it holds rows back by `timestampColumn`"));
-    }
-    if !options.key.is_empty() && options.table.is_some() {
-        errors.push(ConfigError::new("key", "a table's own key is used").hint("remove `key`; it is for `query`"));
-    }
 }
 
 /// A table, view or query, and its columns.

@@ -1,24 +1,22 @@
 //! Stages rows, or writes them at once.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
-use arrow::row::{RowConverter, SortField};
 use async_trait::async_trait;
 use karez_core::dead_letter::row_record;
-use karez_core::schema::{CHANGE_COLUMN, batch_bytes, change_kinds, visible_batch};
+use karez_core::schema::{CHANGE_COLUMN, batch_bytes};
 use karez_core::sink::{SinkRunContext, WriterContext};
-use karez_core::{BadRecord, ChangeKind, Epoch, Error, Result, SinkWriter};
+use karez_core::{BadRecord, Epoch, Error, Result, SinkWriter};
 use rusqlite::{Transaction, params};
 use serde_json::Value;
 
 use super::super::dialect::Dialect;
 use super::super::options::GuaranteeOption;
+use super::super::rows::{Op, fold};
 use super::Sqlite;
-use super::apply::{self, Op, Rows};
+use super::apply::{self, Rows};
 use super::connection::{Database, ours};
 use super::encode::Values;
 use super::fit::Fitted;
@@ -75,7 +73,7 @@ impl Writer {
             None => (None, Rows { values: Vec::new(), ops: Vec::new(), count: 0 }),
             Some(first) => {
                 let batch = concat_batches(first.schema_ref(), &self.buffer)?;
-                let (batch, ops) = self.fold(batch)?;
+                let (batch, ops) = fold(&batch, &self.fitted.key, &mut self.rejects)?;
                 let values = batch.columns().iter().map(Values::of).collect::<Result<Vec<_>>>()?;
                 let rows = Rows { values, ops, count: batch.num_rows() };
                 (Some(batch), rows)
@@ -105,42 +103,6 @@ impl Writer {
         self.buffer.clear();
         (self.buffered_rows, self.buffered_bytes, self.due_ms) = (0, 0, None);
         Ok(())
-    }
-
-    /// For a keyed sink: the last change of each key, in the order of those, and what is done with it. Rows without a key are refused here.
-    fn fold(&mut self, batch: RecordBatch) -> Result<(RecordBatch, Vec<Op>)> {
-        if self.fitted.key.is_empty() {
-            return Ok((visible_batch(&batch)?, Vec::new()));
-        }
-        let ops = match change_kinds(&batch) {
-            None => vec![Op::Put; batch.num_rows()],
-            Some(kinds) => kinds
-                .values()
-                .iter()
-                .map(|k| Ok(if ChangeKind::from_i8(*k)?.is_retraction() { Op::Delete } else { Op::Put }))
-                .collect::<Result<Vec<_>>>()?,
-        };
-        let visible = visible_batch(&batch)?;
-        let columns: Vec<_> = self.fitted.key.iter().map(|&k| Arc::clone(visible.column(k))).collect();
-        let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
-        let keys = RowConverter::new(fields)?.convert_columns(&columns)?;
-        let mut last: HashMap<&[u8], usize> = HashMap::with_capacity(visible.num_rows());
-        let mut keep = vec![true; visible.num_rows()];
-        for row in 0..visible.num_rows() {
-            if let Some(null) = columns.iter().position(|c| c.is_null(row)) {
-                let name = &self.fitted.columns[self.fitted.key[null]].name;
-                self.rejects.push(row_record(&visible, row, format!("column `{name}` is part of the key, but null"))?);
-                keep[row] = false;
-            } else if let Some(earlier) = last.insert(keys.row(row).data(), row) {
-                keep[earlier] = false;
-            }
-        }
-        drop(last);
-        if keep.iter().all(|k| *k) {
-            return Ok((visible, ops));
-        }
-        let ops = ops.into_iter().zip(&keep).filter(|(_, k)| **k).map(|(op, _)| op).collect();
-        Ok((filter_record_batch(&visible, &BooleanArray::from(keep))?, ops))
     }
 }
 
