@@ -46,6 +46,11 @@ pub trait Connector: Send + Sync + 'static {
         &[]
     }
 
+    /// The systems outside and their versions that the project's tests run it against: for the table of connectors. Empty where there is none outside.
+    fn tested_against(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Makes a source; may look at the outside to infer a schema, without side effects.
     fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors>;
 

@@ -73,6 +73,11 @@ impl Connector for JdbcConnector {
         &[SinkGuarantee::Transactional, SinkGuarantee::Idempotent, SinkGuarantee::AtLeastOnce]
     }
 
+    fn tested_against(&self) -> &'static [&'static str] {
+        // As `dev/services` starts them; SQLite is built in.
+        &["PostgreSQL 18.6", "MySQL 8.0.33", "MariaDB 10.11", "SQLite 3.51"]
+    }
+
     fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
         let options: JdbcSourceOptions = parse(context.config)?;
         match options.access().target()? {

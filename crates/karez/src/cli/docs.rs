@@ -102,7 +102,8 @@ fn connector_index(registry: &Registry) -> String {
         "{GENERATED}# Connectors\n\n\
          What a sink promises over crashes: *transactional*: rows become visible when their checkpoint has completed, once; *idempotent*: the same rows \
          written again leave the same result; *at least once*: rows since the last checkpoint are written again. Where several stand, the options decide.\n\n\
-         | connector | source | sink | guarantee of the sink | formats | |\n| --- | --- | --- | --- | --- | --- |\n"
+         *Tested against*: the versions that the project's own tests use, real servers started by `cargo xtask services`.\n\n\
+         | connector | source | sink | guarantee of the sink | formats | tested against | |\n| --- | --- | --- | --- | --- | --- | --- |\n"
     );
     for c in registry.connectors() {
         let (source, sink) = (c.source_options(), c.sink_options());
@@ -113,12 +114,13 @@ fn connector_index(registry: &Registry) -> String {
         let guarantee: Vec<&str> = c.sink_guarantees().iter().map(|g| guarantee(*g)).collect();
         let _ = writeln!(
             out,
-            "| [`{0}`](connectors/{0}.md) | {1} | {2} | {3} | {4} | {5} |",
+            "| [`{0}`](connectors/{0}.md) | {1} | {2} | {3} | {4} | {5} | {6} |",
             c.name(),
             yes(source.is_some()),
             yes(sink.is_some()),
             guarantee.join(", "),
             formats.join(", "),
+            c.tested_against().join(", "),
             cell(summary(c.description())),
         );
     }
