@@ -41,6 +41,12 @@ pub trait Connector: Send + Sync + 'static {
         self.sink_options().map_or(Ok(()), |options| config::check_keys(config, &options))
     }
 
+    /// Changes the options of a source so that reading with them leaves no trace outside, as `karez preview` needs it: no offsets are committed, nothing
+    /// is acknowledged. Where reading never leaves one, nothing.
+    fn leave_no_trace(&self, config: &mut Value) {
+        let _ = config;
+    }
+
     /// What its sink can promise over crashes, depending on its options: for the table of connectors.
     fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
         &[]

@@ -156,4 +156,9 @@ impl NodeMetrics {
     pub fn add(&self, name: &'static str, n: u64) {
         *self.custom.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += n;
     }
+
+    /// Sets a figure of the operator's or connector's own that goes up and down (`consumer_lag`).
+    pub fn set(&self, name: &'static str, value: u64) {
+        self.custom.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
+    }
 }

@@ -81,6 +81,9 @@ pub enum Read {
     },
     /// Nothing at present. The engine asks again after [`SplitReader::poll_interval_ms`]; the split counts as idle from now on.
     Nothing,
+    /// Not known yet: rows may be waiting outside, but what has been asked for has not come (a fetch under way, a server that is away). Asked again
+    /// like after [`Read::Nothing`], but the split does not count as idle, so that it holds the watermark back.
+    Pending,
     /// The split has ended.
     End,
 }
@@ -115,7 +118,8 @@ pub struct Pushed {
 /// A source as planned: its options have been validated, nothing is open.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
-    /// The rows it gives. After [`Source::project`], just the columns asked for. Without hidden columns: the engine and the reader
+    /// The rows it gives. After [`Source::project`], just the columns asked for. Without hidden columns but the change kind of a changelog, which is
+    /// there after every projection: the engine and the reader
     /// add [`crate::schema::ORIGIN_COLUMN`] as the last one where [`ReaderContext::with_origin`] is set.
     fn schema(&self) -> StreamSchema;
 
@@ -157,7 +161,7 @@ pub trait Source: Send + Sync + 'static {
     /// Opens a split at its position.
     async fn open(&self, split: &Split, context: ReaderContext) -> Result<Box<dyn SplitReader>>;
 
-    /// Called once after each completed checkpoint with the positions it holds; may be repeated and may be skipped by a crash.
+    /// Called once after each completed checkpoint with the positions it holds, those of splits that have ended since the one before included; may be repeated and may be skipped by a crash.
     /// For offsets shown to the outside; a failure is logged and counted, never fatal.
     async fn notify_committed(&self, epoch: Epoch, splits: &[Split]) -> Result<()> {
         let _ = (epoch, splits);
@@ -192,7 +196,7 @@ pub trait SplitReader: Send {
     ///
     /// **Answer; do not wait for rows.** A subtask asks its splits in turn and one at a time: while this call waits, its other splits are not read, and
     /// neither they nor this one can be found idle, so that the watermark of the whole job stands still. Where there is nothing now, answer
-    /// [`Read::Nothing`]; the split is asked again after [`Self::poll_interval_ms`]. Waiting for I/O that is under way (a page being fetched) is
+    /// [`Read::Nothing`], or [`Read::Pending`] where that is not known; the split is asked again after [`Self::poll_interval_ms`]. Waiting for I/O that is under way (a page being fetched) is
     /// fine. A client that only knows how to wait for the next message belongs into a task of its own that puts messages into a bounded channel,
     /// from which `next` takes with `try_recv`; dropping the reader must end that task.
     async fn next(&mut self, limit: ReadLimit) -> Result<Read>;
@@ -200,7 +204,7 @@ pub trait SplitReader: Send {
     /// Where reading goes on: behind the rows of the last `next`, and nothing after them. A split opened there gives exactly the rest.
     fn position(&self) -> Result<Value>;
 
-    /// Milliseconds the engine waits after [`Read::Nothing`] before it asks this split again; others are asked meanwhile. What a row waits at most.
+    /// Milliseconds the engine waits after [`Read::Nothing`] and [`Read::Pending`] before it asks this split again; others are asked meanwhile. What a row waits at most.
     fn poll_interval_ms(&self) -> u64 {
         100
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use karez_core::error::did_you_mean;
 use karez_core::operator::{MAIN, OutputPort};
-use karez_core::schema::{change_field, is_event_time_type, is_hidden};
+use karez_core::schema::{CHANGE_COLUMN, change_field, is_event_time_type, is_hidden};
 use karez_core::source::with_origin;
 use karez_core::{Boundedness, ChangeMode, OperatorSpec, PlanContext, Registry, Sink, SinkContext, Source, SourceContext, StreamSchema};
 use karez_core::{dead_letter, sql_type};
@@ -187,7 +187,8 @@ impl<'a> Binder<'a, '_> {
     /// The stream that a source of this schema gives: with event time, and the origin where it is needed.
     fn stream(&mut self, n: usize, event_time: Option<&EventTime>, schema: StreamSchema, batch: bool) -> Option<(Option<EventTime>, OutputPort)> {
         let node = self.topology.node(n);
-        if let Some(hidden) = schema.arrow.fields().iter().find(|f| is_hidden(f)) {
+        let changes = schema.change_mode == ChangeMode::Changelog;
+        if let Some(hidden) = schema.arrow.fields().iter().find(|f| is_hidden(f) && !(changes && f.name() == CHANGE_COLUMN)) {
             self.errors.push(PlanError::at(&node.name, "schema", format!("the name of column `{}` is reserved", hidden.name())));
             return None;
         }

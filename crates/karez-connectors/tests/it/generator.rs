@@ -44,7 +44,7 @@ async fn read(source: &Arc<dyn Source>, split: &Split, rows: usize, batches: usi
                 found.push(batch);
             }
             Read::End => break,
-            Read::Nothing => panic!("a generator always has rows"),
+            Read::Nothing | Read::Pending => panic!("a generator always has rows"),
         }
     }
     (found, Split { id: split.id.clone(), position: reader.position().unwrap() })

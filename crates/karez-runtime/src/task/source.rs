@@ -237,6 +237,12 @@ impl SourceLoop {
                     self.busy += started.elapsed();
                     return event;
                 }
+                Ok(Read::Pending) => {
+                    self.backoff = None;
+                    let split = &mut self.open[at];
+                    (split.empty_since, split.asked, split.idle) = (None, None, false);
+                    split.ask_at = Some(Instant::now() + Duration::from_millis(split.reader.poll_interval_ms()));
+                }
                 Ok(Read::Nothing) => {
                     self.backoff = None;
                     let timeout = self.idle_timeout();

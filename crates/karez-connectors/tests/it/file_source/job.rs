@@ -104,7 +104,7 @@ impl Job {
                     self.rows.extend(rows_of(&batch));
                     self.bad.extend(bad);
                 }
-                Read::Nothing => {}
+                Read::Nothing | Read::Pending => {}
                 Read::End => {
                     any = true;
                     split.position = reader.position().unwrap();

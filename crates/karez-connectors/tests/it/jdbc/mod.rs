@@ -209,7 +209,7 @@ pub async fn drain(reader: &mut dyn SplitReader, rows: usize) -> (Vec<RecordBatc
                 batches.push(batch);
                 all_bad.extend(bad);
             }
-            Read::Nothing => return (batches, all_bad, false),
+            Read::Nothing | Read::Pending => return (batches, all_bad, false),
             Read::End => return (batches, all_bad, true),
         }
     }

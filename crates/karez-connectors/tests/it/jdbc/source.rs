@@ -28,7 +28,7 @@ async fn with_restarts(config: &Value, name: &str, rows: usize) -> Vec<String> {
         let mut reader = open(source.as_ref(), serde_json::from_str(&position.to_string()).unwrap(), false, clock()).await;
         match reader.next(ReadLimit { rows, bytes: 1 << 20 }).await.unwrap() {
             Read::Rows { batch, .. } => out.extend(column(&[batch], name)),
-            Read::Nothing | Read::End => return out,
+            Read::Nothing | Read::Pending | Read::End => return out,
         }
         position = reader.position().unwrap();
     }

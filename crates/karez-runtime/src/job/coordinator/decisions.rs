@@ -157,7 +157,7 @@ impl Coordinator<'_> {
         self.background.spawn(async move {
             for (name, source) in sources {
                 let Some(part) = newest.manifest().sources.get(&name) else { continue };
-                let splits: Vec<_> = part.open.iter().map(|s| s.split.clone()).collect();
+                let splits: Vec<_> = part.open.iter().map(|s| &s.split).chain(&part.finished).cloned().collect();
                 if let Err(e) = source.notify_committed(Epoch(id.0), &splits).await {
                     tracing::warn!(node = %name, error = %e, "the positions of a checkpoint could not be shown to the outside");
                 }

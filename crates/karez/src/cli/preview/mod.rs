@@ -43,7 +43,7 @@ pub(crate) struct PreviewArgs {
 
 pub(crate) fn preview(args: &PreviewArgs) -> Outcome {
     let mut file = load(&args.file)?;
-    let collections = replace_sinks(&mut file.graph, args.limit);
+    let collections = leave_no_trace(&mut file.graph, args.limit);
     let graph = plan_job(&file)?;
     for collection in &collections {
         collection.set_held_back(is_held_back(&file.graph, &graph, collection.node()));
@@ -83,14 +83,21 @@ enum End {
     Failed(String),
 }
 
-/// Puts a collecting sink in the place of each sink; what only a durable job can keep is not asked for.
-fn replace_sinks(graph: &mut StreamGraph, limit: usize) -> Vec<Arc<Collection>> {
+/// Puts a collecting sink in the place of each sink, and has sources tell nobody how far they have read; what only a durable job can keep is not asked
+/// for.
+fn leave_no_trace(graph: &mut StreamGraph, limit: usize) -> Vec<Arc<Collection>> {
+    let registry = karez::registry();
     graph.settings.delivery = Delivery::AtLeastOnce;
     graph.settings.restart = RestartStrategy::None {};
     graph.settings.state.backend = StateBackendKind::Memory;
     graph.settings.checkpoint.storage = None;
     let mut collections = Vec::new();
     for node in &mut graph.nodes {
+        if let NodeKind::Source { connector: Implementation::Named { name, config }, .. } = &mut node.kind
+            && let Ok(connector) = registry.connector(name)
+        {
+            connector.leave_no_trace(config);
+        }
         if let NodeKind::Sink(implementation) = &mut node.kind {
             let connector = match implementation {
                 Implementation::Named { name, .. } => name.clone(),
