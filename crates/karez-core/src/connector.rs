@@ -62,6 +62,21 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Makes a sink for rows of a schema.
     fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors>;
+
+    /// How what a sink of these options wrote is read back, once, by a source of the same connector: for `karez dlq`. `None`: it cannot be.
+    fn read_back(&self, sink: &Value) -> Result<Option<ReadBack>, ConfigErrors> {
+        let _ = sink;
+        Ok(None)
+    }
+}
+
+/// The source that reads back what a sink wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadBack {
+    /// Its options. The source must end by itself in a batch job.
+    pub config: Value,
+    /// The format holds binary columns as hexadecimal text.
+    pub binary_as_hex: bool,
 }
 
 /// What a source is made of.

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryBuilder, StringBuilder, TimestampMillisecondBuilder};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StringBuilder, TimestampMillisecondBuilder};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::schema::StreamSchema;
 use crate::{Error, Result};
@@ -23,6 +26,55 @@ pub struct BadRecord {
     pub row: Option<String>,
 }
 
+/// A row of a dead-letter output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    /// Names it: see [`stable_id`].
+    pub id: String,
+    /// When it was written, milliseconds since the epoch.
+    pub time_ms: i64,
+    /// The id of the job.
+    pub job: String,
+    /// The run it was written by.
+    pub run: String,
+    /// The node that refused the record.
+    pub node: String,
+    /// Why.
+    pub reason: String,
+    /// Where the record came from.
+    pub origin: Option<String>,
+    /// Its bytes as they were read.
+    #[serde(with = "hex_option")]
+    pub raw: Option<Bytes>,
+    /// The row as a JSON object.
+    pub row: Option<String>,
+}
+
+/// The id of a letter whose record has an origin: the same for the same record refused by the same node of the same run, also when a restart reads it
+/// again. `ordinal` tells apart equal rows that a node made of one record.
+#[must_use]
+pub fn stable_id(run: &str, node: &str, bad: &BadRecord, ordinal: u64) -> String {
+    let ordinal = ordinal.to_string();
+    let (origin, row) = (bad.origin.as_deref().unwrap_or_default(), bad.row.as_deref().unwrap_or_default());
+    hash(&[run.as_bytes(), node.as_bytes(), origin.as_bytes(), bad.raw.as_deref().unwrap_or_default(), row.as_bytes(), ordinal.as_bytes()])
+}
+
+/// The id of a letter whose record has no origin: never given twice.
+#[must_use]
+pub fn unique_id(run: &str, node: &str, generation: u64, subtask: usize, number: u64) -> String {
+    hash(&[run.as_bytes(), node.as_bytes(), format!("{generation} {subtask} {number}").as_bytes()])
+}
+
+/// Sixteen hexadecimal digits.
+fn hash(parts: &[&[u8]]) -> String {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+    format!("{:016x}", xxh3_64(&bytes))
+}
+
 /// The schema of every dead-letter output.
 #[must_use]
 pub fn schema() -> SchemaRef {
@@ -34,6 +86,8 @@ pub fn schema() -> SchemaRef {
         Field::new("origin", DataType::Utf8, true),
         Field::new("raw", DataType::Binary, true),
         Field::new("row", DataType::Utf8, true),
+        Field::new("run", DataType::Utf8, false),
+        Field::new("id", DataType::Utf8, false),
     ]))
 }
 
@@ -44,40 +98,131 @@ pub fn stream_schema() -> StreamSchema {
 }
 
 /// Letters as a batch of [`schema`].
-pub fn to_batch(job: &str, node: &str, now_ms: i64, bad: &[BadRecord]) -> Result<RecordBatch> {
+pub fn to_batch(letters: &[Letter]) -> Result<RecordBatch> {
     let mut time = TimestampMillisecondBuilder::new().with_timezone("UTC");
     let (mut jobs, mut nodes, mut reasons) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
     let (mut origins, mut raws, mut rows) = (StringBuilder::new(), BinaryBuilder::new(), StringBuilder::new());
-    for b in bad {
-        time.append_value(now_ms);
-        jobs.append_value(job);
-        nodes.append_value(node);
-        reasons.append_value(&b.reason);
-        origins.append_option(b.origin.as_deref());
-        raws.append_option(b.raw.as_deref());
-        rows.append_option(b.row.as_deref());
+    let (mut runs, mut ids) = (StringBuilder::new(), StringBuilder::new());
+    for letter in letters {
+        time.append_value(letter.time_ms);
+        jobs.append_value(&letter.job);
+        nodes.append_value(&letter.node);
+        reasons.append_value(&letter.reason);
+        origins.append_option(letter.origin.as_deref());
+        raws.append_option(letter.raw.as_deref());
+        rows.append_option(letter.row.as_deref());
+        runs.append_value(&letter.run);
+        ids.append_value(&letter.id);
     }
-    RecordBatch::try_new(
-        schema(),
-        vec![
-            Arc::new(time.finish()),
-            Arc::new(jobs.finish()),
-            Arc::new(nodes.finish()),
-            Arc::new(reasons.finish()),
-            Arc::new(origins.finish()),
-            Arc::new(raws.finish()),
-            Arc::new(rows.finish()),
-        ],
-    )
-    .map_err(|e| Error::internal("dead letters").caused_by(e))
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(time.finish()),
+        Arc::new(jobs.finish()),
+        Arc::new(nodes.finish()),
+        Arc::new(reasons.finish()),
+        Arc::new(origins.finish()),
+        Arc::new(raws.finish()),
+        Arc::new(rows.finish()),
+        Arc::new(runs.finish()),
+        Arc::new(ids.finish()),
+    ];
+    RecordBatch::try_new(schema(), columns).map_err(|e| Error::internal("dead letters").caused_by(e))
+}
+
+/// The schema by which a dead-letter output is read back. Where it holds `raw` as text (`raw_as_hex`), that is hexadecimal. A format without null may
+/// give an empty text for it.
+#[must_use]
+pub fn read_schema(raw_as_hex: bool) -> SchemaRef {
+    let written = schema();
+    let fields = written.fields().iter().map(|f| match f.name().as_str() {
+        "raw" if raw_as_hex => Field::new("raw", DataType::Utf8, true),
+        _ => f.as_ref().clone().with_nullable(true),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Letters read back from a batch of [`read_schema`], as far as it has the columns: `id` and `run` were not always there.
+pub fn from_batch(batch: &RecordBatch) -> Result<Vec<Letter>> {
+    let text = |name: &str| batch.column_by_name(name).map(|c| cast(c, &DataType::Utf8)).transpose();
+    let (jobs, nodes, reasons, origins) = (text("job")?, text("node")?, text("reason")?, text("origin")?);
+    let (rows, runs, ids) = (text("row")?, text("run")?, text("id")?);
+    let times = batch.column_by_name("time").map(|c| cast(c, &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))).transpose()?;
+    let raw = batch.column_by_name("raw");
+    let get = |column: &Option<ArrayRef>, row: usize| {
+        let column = column.as_ref()?.as_string::<i32>();
+        // Formats without null have empty texts.
+        (column.is_valid(row) && !column.value(row).is_empty()).then(|| column.value(row).to_owned())
+    };
+    let mut letters = Vec::with_capacity(batch.num_rows());
+    for row in 0..batch.num_rows() {
+        let mut letter = Letter {
+            id: get(&ids, row).unwrap_or_default(),
+            time_ms: times.as_ref().map_or(0, |t| t.as_primitive::<TimestampMillisecondType>().value(row)),
+            job: get(&jobs, row).unwrap_or_default(),
+            run: get(&runs, row).unwrap_or_default(),
+            node: get(&nodes, row).unwrap_or_default(),
+            reason: get(&reasons, row).unwrap_or_default(),
+            origin: get(&origins, row),
+            raw: raw.map(|column| bytes_at(column, row)).transpose()?.flatten(),
+            row: get(&rows, row),
+        };
+        if letter.id.is_empty() {
+            let bad = BadRecord { reason: String::new(), origin: letter.origin.clone(), raw: letter.raw.clone(), row: letter.row.clone() };
+            letter.id = stable_id(&letter.run, &letter.node, &bad, 0);
+        }
+        letters.push(letter);
+    }
+    Ok(letters)
+}
+
+fn bytes_at(column: &ArrayRef, row: usize) -> Result<Option<Bytes>> {
+    if column.is_null(row) {
+        return Ok(None);
+    }
+    if let Some(text) = column.as_string_opt::<i32>() {
+        let text = text.value(row);
+        return if text.is_empty() { Ok(None) } else { from_hex(text).map(Some) };
+    }
+    let binary = cast(&column.slice(row, 1), &DataType::Binary)?;
+    Ok(Some(Bytes::copy_from_slice(binary.as_binary::<i32>().value(0))))
+}
+
+/// Bytes as hexadecimal digits.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Bytes of hexadecimal digits.
+pub fn from_hex(text: &str) -> Result<Bytes> {
+    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
+        [a, b] => Some(digit(*a)? << 4 | digit(*b)?),
+        _ => None,
+    });
+    let bytes: Option<Vec<u8>> = pairs.collect();
+    bytes.map(Bytes::from).ok_or_else(|| Error::user(format!("`{text}` are no bytes in hexadecimal")))
+}
+
+mod hex_option {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Bytes>, s: S) -> Result<S::Ok, S::Error> {
+        bytes.as_deref().map(super::to_hex).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Bytes>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|t| super::from_hex(&t).map_err(serde::de::Error::custom)).transpose()
+    }
 }
 
 /// A row of a batch as a bad record: its visible columns as JSON, its origin where it carries one.
 pub fn row_record(batch: &RecordBatch, row: usize, reason: impl Into<String>) -> Result<BadRecord> {
     let origin = batch
         .column_by_name(crate::schema::ORIGIN_COLUMN)
-        .and_then(|c| arrow::array::AsArray::as_string_opt::<i32>(c))
-        .filter(|c| arrow::array::Array::is_valid(c, row))
+        .and_then(|c| c.as_string_opt::<i32>())
+        .filter(|c| c.is_valid(row))
         .map(|c| c.value(row).to_owned());
     let visible = crate::schema::visible_batch(&batch.slice(row, 1))?;
     let mut json = Vec::new();
@@ -86,4 +231,101 @@ pub fn row_record(batch: &RecordBatch, row: usize, reason: impl Into<String>) ->
     writer.finish()?;
     let row = String::from_utf8_lossy(&json).trim_end().to_owned();
     Ok(BadRecord { reason: reason.into(), origin, raw: None, row: Some(row) })
+}
+
+/// The row that [`row_record`] has written, perhaps mended by somebody since, as a batch of `schema` (visible columns).
+///
+/// # Errors
+/// It does not fit: an error of the record.
+pub fn row_batch(schema: &SchemaRef, row: &str) -> Result<RecordBatch> {
+    let misfit = |e: arrow::error::ArrowError| Error::record("the row does not fit the node's columns").caused_by(e);
+    let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(schema)).build_decoder().map_err(misfit)?;
+    decoder.decode(row.as_bytes()).map_err(misfit)?;
+    match decoder.flush().map_err(misfit)? {
+        Some(batch) if batch.num_rows() == 1 => Ok(batch),
+        _ => Err(Error::record("not one row as a JSON object")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use arrow::array::{BinaryArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+
+    fn letter() -> Letter {
+        Letter {
+            id: "0123456789abcdef".into(),
+            time_ms: 1_700_000_000_123,
+            job: "j".into(),
+            run: "r".into(),
+            node: "n".into(),
+            reason: "why".into(),
+            origin: Some("file=a offset=3".into()),
+            raw: Some(Bytes::from_static(b"\x00\xffabc")),
+            row: None,
+        }
+    }
+
+    #[test]
+    fn letters_are_read_back_as_they_were_written() {
+        let letters = vec![letter(), Letter { raw: None, row: Some("{}".into()), ..letter() }];
+        assert_eq!(from_batch(&to_batch(&letters).unwrap()).unwrap(), letters);
+    }
+
+    #[test]
+    fn bytes_are_read_back_from_hexadecimal_text_too() {
+        let batch = to_batch(&[letter()]).unwrap();
+        let mut columns = batch.columns().to_vec();
+        columns[5] = Arc::new(StringArray::from(vec!["00ff616263"]));
+        let batch = RecordBatch::try_new(read_schema(true), columns).unwrap();
+        assert_eq!(from_batch(&batch).unwrap(), [letter()]);
+    }
+
+    #[test]
+    fn a_letter_of_an_output_without_ids_gets_the_same_one_each_time() {
+        let batch = to_batch(&[letter()]).unwrap().project(&[0, 1, 2, 3, 4, 5, 6]).unwrap();
+        let (one, two) = (from_batch(&batch).unwrap(), from_batch(&batch).unwrap());
+        assert_eq!(one, two);
+        assert_eq!(one[0].id.len(), 16);
+    }
+
+    #[test]
+    fn the_same_record_has_the_same_id_and_its_parts_do_not_run_into_each_other() {
+        let bad = |origin: &str, row: &str| BadRecord { origin: Some(origin.into()), row: Some(row.into()), ..BadRecord::default() };
+        assert_eq!(stable_id("r", "n", &bad("a", "b"), 0), stable_id("r", "n", &bad("a", "b"), 0));
+        assert_ne!(stable_id("r", "n", &bad("a", "b"), 0), stable_id("r", "n", &bad("ab", ""), 0));
+        assert_ne!(stable_id("r", "n", &bad("a", "b"), 0), stable_id("r", "n", &bad("a", "b"), 1));
+    }
+
+    #[test]
+    fn a_row_goes_to_json_and_back() {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("text", Arc::new(StringArray::from(vec!["ä \"x\""]))),
+            ("number", Arc::new(Int64Array::from(vec![i64::MAX]))),
+            ("float", Arc::new(Float64Array::from(vec![0.1]))),
+            ("decimal", Arc::new(Decimal128Array::from(vec![12_345]).with_precision_and_scale(20, 2).unwrap())),
+            ("date", Arc::new(Date32Array::from(vec![19_000]))),
+            ("at", Arc::new(TimestampMicrosecondArray::from(vec![1_700_000_000_123_456]).with_timezone("UTC"))),
+            ("bytes", Arc::new(BinaryArray::from_vec(vec![b"\x01\xfe"]))),
+            ("list", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1), None])]))),
+            ("null", Arc::new(StringArray::from(vec![None::<&str>]))),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
+        let record = row_record(&batch, 0, "").unwrap();
+        assert_eq!(row_batch(&batch.schema(), &record.row.unwrap()).unwrap(), batch);
+    }
+
+    #[test]
+    fn a_row_that_does_not_fit_is_an_error_of_the_record() {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        for row in ["", "{}", "{\"n\":\"x\"}", "{\"n\":1}{\"n\":2}", "[]"] {
+            assert_eq!(row_batch(&schema, row).unwrap_err().reach(), crate::Reach::Record, "{row}");
+        }
+        assert!(row_batch(&schema, "{\"n\":1}").is_ok());
+    }
 }

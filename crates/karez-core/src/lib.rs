@@ -23,8 +23,8 @@ pub mod state;
 pub mod time;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use connector::{Connector, SinkContext, SourceContext};
-pub use dead_letter::BadRecord;
+pub use connector::{Connector, ReadBack, SinkContext, SourceContext};
+pub use dead_letter::{BadRecord, Letter};
 pub use element::{Barrier, BarrierKind, CheckpointId, Element};
 pub use error::{Error, Reach, Result, Whose};
 pub use key_group::{KeyGroup, KeyGroupRange};
@@ -33,5 +33,5 @@ pub use registry::{OperatorFactory, PlanContext, Registry};
 pub use run::{Epoch, Generation, RunId};
 pub use schema::{ChangeKind, ChangeMode, StreamSchema};
 pub use sink::{CommitOutcome, Committable, Committer, Sink, SinkWriter};
-pub use source::{Boundedness, Read, Source, Split, SplitEnumerator, SplitReader};
+pub use source::{Boundedness, LetterDecoder, Read, Source, Split, SplitEnumerator, SplitReader};
 pub use time::Watermark;

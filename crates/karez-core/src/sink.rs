@@ -38,6 +38,11 @@ pub trait Sink: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether a new run removes or replaces what earlier runs wrote: then rows cannot be added by a run of their own.
+    fn replaces_earlier_runs(&self) -> bool {
+        false
+    }
+
     /// Whether it takes a changelog.
     fn accepts_changelog(&self) -> bool {
         false
@@ -122,6 +127,14 @@ pub struct Committable {
 /// Writes rows. Not shared: one task calls one method at a time.
 #[async_trait]
 pub trait SinkWriter: Send {
+    /// Whether a retryable error that reaches one connection ([`crate::Reach::Connection`]) leaves the writer able to go on: it still holds all rows it
+    /// was given and has not written, those of the call that failed included, and has reported no row of them as rejected. Then the engine calls
+    /// [`Self::flush`] (after `write` and `flush`) or [`Self::prepare_commit`] again, with growing pauses, while back-pressure holds the sources. Without it
+    /// such an error fails the attempt, and the job restarts by its strategy. Either way it is never a row's fault: no letter is written.
+    fn keeps_rows_on_lost_connection(&self) -> bool {
+        false
+    }
+
     /// Takes rows; may buffer them. Waits while the outside is slow: that is the back-pressure.
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
 

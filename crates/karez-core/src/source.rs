@@ -18,7 +18,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use crate::metrics::NodeMetrics;
-use crate::{BadRecord, Clock, Epoch, Result, StreamSchema};
+use crate::{BadRecord, Clock, Epoch, Error, Result, StreamSchema};
 
 /// Whether a source ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -161,12 +161,31 @@ pub trait Source: Send + Sync + 'static {
     /// Opens a split at its position.
     async fn open(&self, split: &Split, context: ReaderContext) -> Result<Box<dyn SplitReader>>;
 
+    /// What decodes the raw bytes of this source's dead letters again, for `karez dlq replay`. Here: refused.
+    ///
+    /// # Errors
+    /// It cannot, and why; such a letter can only be given as a row.
+    fn letter_decoder(&self) -> Result<Box<dyn LetterDecoder>> {
+        Err(Error::user("this source does not decode the bytes of its dead letters again; give the letter a `row` instead"))
+    }
+
     /// Called once after each completed checkpoint with the positions it holds, those of splits that have ended since the one before included; may be repeated and may be skipped by a crash.
     /// For offsets shown to the outside; a failure is logged and counted, never fatal.
     async fn notify_committed(&self, epoch: Epoch, splits: &[Split]) -> Result<()> {
         let _ = (epoch, splits);
         Ok(())
     }
+}
+
+/// Decodes records that could not be decoded before, one by one.
+#[async_trait]
+pub trait LetterDecoder: Send {
+    /// The rows in the bytes of one record, as they were read or as somebody has mended them: in the columns of [`Source::schema`], its projection and
+    /// filter applied, without hidden columns. `origin` is the letter's. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`crate::Reach::Record`]: it is still bad, and becomes a letter again. [`crate::Reach::Connection`]: it is tried again.
+    async fn decode(&mut self, raw: &[u8], origin: Option<&str>) -> Result<RecordBatch>;
 }
 
 /// Finds splits. Lives in the job's coordinator; one per source.

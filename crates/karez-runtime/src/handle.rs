@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::job::replays::ReplayAnswer;
 use crate::report::{JobMetrics, JobReport};
 
 /// The state of a job (§3.1.2 of the design document; `Stopped` and `Restarting` are added).
@@ -69,6 +70,8 @@ pub(crate) enum Request {
     /// Stop behind a last checkpoint, or behind a savepoint (`Some`, to a folder if one is named).
     Stop(Option<Option<PathBuf>>, Reply<Option<PathBuf>>),
     Drain(Reply<()>),
+    /// Look for queued dead letters.
+    Replay(Reply<ReplayAnswer>),
 }
 
 pub(crate) struct Shared {
@@ -165,6 +168,11 @@ impl JobHandle {
     /// Ends the input here, so that windows fire, and completes the job. Returns once this is under way.
     pub async fn drain(&self) -> Result<()> {
         self.ask(Request::Drain).await
+    }
+
+    /// Feeds the dead letters that have been queued ([`crate::replay::queue`]). They count when a checkpoint behind them completes.
+    pub async fn replay(&self) -> Result<ReplayAnswer> {
+        self.ask(Request::Replay).await
     }
 
     /// Ends the job at once, without a checkpoint.

@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod exchange;
 pub mod handle;
 pub mod job;
+pub mod replay;
 pub mod report;
 pub mod restart;
 pub mod state;
@@ -13,5 +14,6 @@ pub mod task;
 pub mod watermark;
 
 pub use handle::{JobHandle, JobOutcome, JobStatus};
+pub use job::replays::ReplayAnswer;
 pub use job::{Durability, JobOptions, start};
 pub use report::{JobReport, NodeReport};

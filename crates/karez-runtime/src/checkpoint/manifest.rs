@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ack::{Ack, Participant, SplitState, SubtaskState};
+use crate::replay::Progress;
 
 /// What a node is to a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,6 +105,9 @@ pub struct Manifest {
     pub sources: BTreeMap<String, SourceManifest>,
     /// The sinks, by name.
     pub sinks: BTreeMap<String, SinkManifest>,
+    /// The dead letters that have been fed again: what they did is in the states above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replays: Vec<Progress>,
 }
 
 /// The checkpoint a savepoint was.
@@ -238,6 +242,7 @@ impl ManifestParts {
             operators: BTreeMap::new(),
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            replays: Vec::new(),
         };
         for node in &shape.nodes {
             let acked: Vec<Option<Ack>> = (0..node.parallelism).map(|s| acks.remove(&Participant::subtask(&node.name, s))).collect();

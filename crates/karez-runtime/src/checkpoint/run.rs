@@ -5,6 +5,7 @@
 //!   lock                     held by the process that runs the job; says who that is
 //!   current                  which run is the last one
 //!   savepoints/              where savepoints go unless told otherwise
+//!   replays/                 dead letters to be fed, or fed (`replay`)
 //!   runs/<run>/
 //!     run.json               when the run was started first, and where its checkpoints are
 //!     finished               the run has ended and is not resumed
@@ -117,10 +118,7 @@ impl RunDirectory {
         };
         check_same_storage(&file, storage)?;
         let run = job.join("runs").join(&file.run.0);
-        let checkpoints = match &file.storage {
-            Some(location) => store::join(location, &format!("{job_id}/{}", file.run)),
-            None => run.join("checkpoints").display().to_string(),
-        };
+        let checkpoints = checkpoints_of(job_id, &run, file.storage.as_deref(), &file.run);
         let directory = Self { job, run, checkpoints, _lock: lock };
         let (mut taken, mut recovery) = directory.take_over(now_ms)?;
         if let Some(savepoint) = savepoint {
@@ -165,6 +163,35 @@ impl RunDirectory {
     #[must_use]
     pub fn savepoints_path(&self) -> PathBuf {
         self.job.join("savepoints")
+    }
+}
+
+/// The last run of a job, as it stands in the state directory.
+#[derive(Debug)]
+pub(crate) struct LastRun {
+    /// The run.
+    pub(crate) run: RunId,
+    /// It is not resumed.
+    pub(crate) finished: bool,
+    /// Where its checkpoints are: a folder or a URL.
+    pub(crate) checkpoints: String,
+}
+
+/// Looks at a job's directory without its lock.
+pub(crate) fn last_run(state_dir: &Path, job_id: &str) -> Result<Option<LastRun>> {
+    check_job_id(job_id)?;
+    let job = state_dir.join(job_id);
+    let Some(Current { run }) = read_json(&job.join("current"))? else { return Ok(None) };
+    let path = job.join("runs").join(&run.0);
+    let file: Option<RunFile> = read_json(&path.join("run.json"))?;
+    let checkpoints = checkpoints_of(job_id, &path, file.as_ref().and_then(|f| f.storage.as_deref()), &run);
+    Ok(Some(LastRun { finished: path.join("finished").exists(), run, checkpoints }))
+}
+
+fn checkpoints_of(job_id: &str, run_path: &Path, storage: Option<&str>, run: &RunId) -> String {
+    match storage {
+        Some(location) => store::join(location, &format!("{job_id}/{run}")),
+        None => run_path.join("checkpoints").display().to_string(),
     }
 }
 

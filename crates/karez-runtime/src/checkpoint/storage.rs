@@ -104,6 +104,11 @@ impl CheckpointStorage {
         Err(Error::external(format!("{}: other processes keep taking over this run; stop them", store.describe(LOG))))
     }
 
+    /// The newest manifest that can be read, for whoever only looks: nobody is fenced.
+    pub(crate) fn newest(store: &dyn DurableStore) -> Result<Option<Arc<Manifest>>> {
+        Ok(ReadLog::read(store)?.completed.into_values().next_back())
+    }
+
     /// The generation that may write here.
     #[must_use]
     pub const fn generation(&self) -> Generation {

@@ -15,6 +15,7 @@ use crate::report::JobMetrics;
 use crate::state::{MemoryBudget, OperatorState};
 use crate::task::chain::{Chain, NodeGates, Slot};
 use crate::task::reject::Rejects;
+use crate::task::replay::Replays;
 use crate::task::sink::SinkDriver;
 use crate::task::source::SourceLoop;
 use crate::task::{Command, Head, SourceHead, Task, TaskEvent, TaskId, TaskMemory};
@@ -131,7 +132,7 @@ async fn task(
                 source: SourceLoop::new(Arc::clone(source), vertex.parallelism, batch_job, Arc::clone(&metrics), Arc::clone(&shared.clock))?,
                 name: source.name.clone(),
                 gates: wiring.gates(shared, index, &source.name, subtask, source.overflow),
-                rejects: Rejects::new(source.on_error, Arc::clone(&job), &source.name),
+                rejects: Rejects::new(source.on_error, Arc::clone(&job), &shared.run, &source.name, subtask),
                 metrics,
             }))
         }
@@ -166,7 +167,7 @@ async fn task(
             operator,
             metrics,
             gates: wiring.gates(shared, index, &planned.name, subtask, Overflow::Buffer),
-            rejects: Rejects::new(planned.on_error, Arc::clone(&job), &planned.name),
+            rejects: Rejects::new(planned.on_error, Arc::clone(&job), &shared.run, &planned.name, subtask),
         });
     }
     let sink = match &vertex.sink {
@@ -187,7 +188,7 @@ async fn task(
                 writer: planned.sink.writer(context, state).await.map_err(|e| e.at(&planned.name))?,
                 metrics,
                 gates: wiring.gates(shared, index, &planned.name, subtask, Overflow::Buffer),
-                rejects: Rejects::new(planned.on_error, Arc::clone(&job), &planned.name),
+                rejects: Rejects::new(planned.on_error, Arc::clone(&job), &shared.run, &planned.name, subtask),
                 clock: Arc::clone(&shared.clock),
                 ended: false,
             })
@@ -205,6 +206,7 @@ async fn task(
         buffer_timeout: Duration::from_millis(u64::try_from(shared.graph.settings.buffer_timeout.as_millis()).unwrap_or(5)),
         memory: TaskMemory { budget: Arc::clone(&shared.budget), operators: accounts },
         last_checkpoint: shared.last_checkpoint,
+        replays: Replays::default(),
     };
     Ok((task, commands))
 }

@@ -8,15 +8,16 @@ use karez_core::{CheckpointId, CommitOutcome, Committable, Committer, Epoch, Err
 use tokio::sync::mpsc;
 
 use crate::checkpoint::{Ack, CheckpointStorage, CompletedCheckpoint, Participant, SubtaskState};
+use crate::replay::Progress;
 use crate::state::{WriteContext, file_prefix, write_snapshot};
 use crate::task::{TaskId, TaskSnapshot};
 
 /// What background work reports.
 pub(super) enum Done {
-    /// A task's part of a checkpoint is durable (or what it prepared, and why it is not).
-    Acked(CheckpointId, Acks),
+    /// A task's part of a checkpoint is durable (or what it prepared, and why it is not), and the dead letters that have been fed to it.
+    Acked(CheckpointId, TaskId, Acks, Vec<Progress>),
     /// A task's last state is durable.
-    Ended(TaskId, Acks),
+    Ended(TaskId, Acks, Vec<Progress>),
     /// A manifest is complete, or is not.
     Manifest(CheckpointId, Result<CompletedCheckpoint>),
     /// A committer has answered.
@@ -55,10 +56,11 @@ impl SnapshotWriter {
     /// Writes what comes in until the sender is gone.
     pub(super) async fn run(self, mut snapshots: mpsc::UnboundedReceiver<(Occasion, CheckpointId, Box<TaskSnapshot>)>) {
         while let Some((occasion, checkpoint, snapshot)) = snapshots.recv().await {
+            let replays = snapshot.replays.clone();
             let acks = self.write(checkpoint, *snapshot).await;
             let done = match occasion {
-                Occasion::Barrier => Done::Acked(checkpoint, acks),
-                Occasion::End => Done::Ended(self.task, acks),
+                Occasion::Barrier => Done::Acked(checkpoint, self.task, acks, replays),
+                Occasion::End => Done::Ended(self.task, acks, replays),
             };
             if self.done.send(done).is_err() {
                 return;
@@ -68,7 +70,7 @@ impl SnapshotWriter {
 
     async fn write(&self, checkpoint: CheckpointId, snapshot: TaskSnapshot) -> Acks {
         let subtask = self.task.subtask;
-        let TaskSnapshot { operators, source, sink } = snapshot;
+        let TaskSnapshot { operators, source, sink, .. } = snapshot;
         let mut acks: Acks = Vec::new();
         if let Some((node, ack)) = source {
             acks.push((Participant::subtask(node, subtask), Ok(Ack::Source(ack))));

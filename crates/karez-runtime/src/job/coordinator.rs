@@ -2,6 +2,8 @@
 
 mod decisions;
 
+pub(in crate::job) use decisions::of_epoch;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::checkpoints::{Done, Occasion};
+use super::replays::{ReplayAnswer, Replays};
 use super::splits::{Assignment, Splits};
 use crate::checkpoint::{CheckpointRequest, CheckpointStorage, CompletedCheckpoint, Decision, JobShape, Participant, Protocol};
 use crate::handle::{JobStatus, Reply, Request, Shared};
@@ -29,6 +32,8 @@ pub(super) enum AttemptEnd {
     Stopped,
     /// Cancelled.
     Cancelled,
+    /// All is read, and the last commit refused rows: they are letters of one more epoch.
+    Again,
 }
 
 /// The protocol and its storage; absent where a job runs without durability (`preview`).
@@ -61,6 +66,8 @@ pub(super) struct Coordinator<'a> {
     pub(super) requests: &'a mut mpsc::UnboundedReceiver<Request>,
     /// The splits of each source.
     pub(super) splits: Vec<Splits>,
+    /// The dead letters that are fed again.
+    pub(super) replays: Replays,
     /// The sources, for notifications.
     pub(super) sources: Vec<(String, Arc<dyn Source>)>,
     /// The tasks, running.
@@ -91,6 +98,8 @@ struct State {
     waiting: BTreeMap<CheckpointRequest, Waiting>,
     /// Replies to a savepoint that is being copied; retention waits for it.
     exporting: BTreeMap<CheckpointId, Waiting>,
+    /// The last commit refused rows that are to be letters.
+    letters_at_the_end: bool,
     newest: Option<CompletedCheckpoint>,
     stopping_without_checkpoints: bool,
     outcome: Option<Result<AttemptEnd>>,
@@ -104,6 +113,7 @@ impl<'a> Coordinator<'a> {
         shared: &'a Shared,
         requests: &'a mut mpsc::UnboundedReceiver<Request>,
         splits: Vec<Splits>,
+        replays: Replays,
         events: mpsc::UnboundedReceiver<TaskEvent>,
         durable: Option<Durable>,
         clock: Arc<dyn Clock>,
@@ -115,6 +125,7 @@ impl<'a> Coordinator<'a> {
             shared,
             requests,
             splits,
+            replays,
             sources,
             tasks: JoinSet::new(),
             commands: HashMap::new(),
@@ -130,7 +141,7 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Rows that sinks refused when recovery committed: letters of the first epoch.
-    pub(super) fn recovered_letters(&self, letters: Vec<(String, Vec<karez_core::BadRecord>)>) -> Result<()> {
+    pub(super) fn recovered_letters(&mut self, letters: Vec<(String, Vec<karez_core::BadRecord>)>) -> Result<()> {
         letters.into_iter().try_for_each(|(sink, rows)| self.letters(&sink, rows))
     }
 
@@ -163,6 +174,12 @@ impl<'a> Coordinator<'a> {
         let restored: Vec<_> = self.splits.iter().filter_map(|s| Some((s.vertex, s.restored_watermark?))).collect();
         for (vertex, watermark) in restored {
             self.tell_vertex(vertex, || Command::RestoreWatermark(watermark));
+        }
+        if self.durable.is_some() && !self.shared.paused.load(Ordering::Relaxed) {
+            let answer = self.replay().await?;
+            for refused in &answer.refused {
+                tracing::warn!(job_id = %self.shared.id, "a queued dead letter cannot be fed: {refused}");
+            }
         }
         loop {
             if let Some(outcome) = self.state.outcome.take() {
@@ -249,7 +266,8 @@ impl<'a> Coordinator<'a> {
         let Some(durable) = &mut self.durable else { return Ok(()) };
         let mut decisions = Vec::new();
         match report {
-            Done::Acked(checkpoint, acks) => {
+            Done::Acked(checkpoint, task, acks, replays) => {
+                self.replays.acked(checkpoint, task, replays);
                 for (who, ack) in acks {
                     decisions.extend(match ack {
                         Ok(ack) => durable.protocol.ack(&who, checkpoint, ack),
@@ -257,7 +275,8 @@ impl<'a> Coordinator<'a> {
                     });
                 }
             }
-            Done::Ended(task, acks) => {
+            Done::Ended(task, acks, replays) => {
+                self.replays.ended(task, replays);
                 for (who, ack) in acks {
                     // There is no later snapshot that could make up for it.
                     let ack = ack.map_err(|(e, _)| e.at(who.node()))?;
@@ -309,6 +328,15 @@ impl<'a> Coordinator<'a> {
                 self.shared.paused.store(false, Ordering::Relaxed);
                 self.shared.status.send_replace(JobStatus::Running);
                 let _ = reply.send(Ok(()));
+                if self.durable.is_some() {
+                    self.replay().await?;
+                }
+            }
+            Request::Replay(reply) => {
+                // A paused job feeds them when it goes on.
+                let paused = self.shared.paused.load(Ordering::Relaxed);
+                let answer = if paused { Ok(ReplayAnswer::default()) } else { self.replay().await };
+                let _ = reply.send(answer);
             }
             Request::Drain(reply) => {
                 self.drain();
@@ -323,6 +351,19 @@ impl<'a> Coordinator<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Hands queued dead letters to the tasks they belong to.
+    async fn replay(&mut self) -> Result<ReplayAnswer> {
+        let watermarks = self.splits.iter().filter_map(|s| Some((s.vertex, s.restored_watermark?))).collect();
+        let (commands, answer) = self.replays.hand_out(self.graph, &self.state.ended, &watermarks).await?;
+        for (task, command) in commands {
+            self.tell(task, command);
+        }
+        if answer.letters > 0 {
+            tracing::info!(job_id = %self.shared.id, job_name = %self.shared.name, event = "LETTERS_REPLAYED", letters = answer.letters, "dead letters are fed again");
+        }
+        Ok(answer)
     }
 
     /// Sources read nothing until they are told to go on; a restart does not change that.

@@ -4,6 +4,7 @@ mod build;
 mod checkpoints;
 mod coordinator;
 mod recover;
+pub mod replays;
 mod splits;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use self::build::{Restore, build};
 use self::checkpoints::{SnapshotWriter, operator_states, writer_states};
 use self::coordinator::{AttemptEnd, Coordinator, Durable};
 use self::recover::Recovered;
+use self::replays::Replays;
 use self::splits::Splits;
 use crate::checkpoint::{
     CheckpointStorage, CompletedCheckpoint, JobNode, JobShape, NodeRole as ManifestRole, OpenedRun, Protocol, ProtocolSettings, Recovery,
@@ -139,6 +141,11 @@ async fn supervise(
             },
             Ok(AttemptEnd::Stopped) => break (JobStatus::Stopped, None),
             Ok(AttemptEnd::Cancelled) => break (JobStatus::Cancelled, None),
+            // Not a failure: the same run goes on at once, from its last checkpoint.
+            Ok(AttemptEnd::Again) => match durable.as_mut().map(|run| take_over(run, &options)) {
+                Some(Err(e)) => break (JobStatus::Failed, Some(e)),
+                _ => continue,
+            },
             Err(e) => e,
         };
         // Without checkpoints a restart would read everything again.
@@ -150,16 +157,19 @@ async fn supervise(
         if let Some(end) = between_attempts(&shared, &mut requests, wait).await {
             break (end, None);
         }
-        if let Some(run) = &mut durable {
-            match run.directory.take_over(options.clock.now_ms()) {
-                Ok((storage, recovery)) => (run.storage, run.recovery) = (storage, recovery),
-                Err(e) => break (JobStatus::Failed, Some(e)),
-            }
+        if let Some(Err(e)) = durable.as_mut().map(|run| take_over(run, &options)) {
+            break (JobStatus::Failed, Some(e));
         }
     };
     // The lock is released before anyone hears of the end.
     drop(durable);
     end(&shared, status, error);
+}
+
+/// Opens the next generation of the run.
+fn take_over(run: &mut Run, options: &JobOptions) -> Result<()> {
+    (run.storage, run.recovery) = run.directory.take_over(options.clock.now_ms())?;
+    Ok(())
 }
 
 /// Tells how the job ended.
@@ -192,6 +202,8 @@ async fn between_attempts(shared: &Shared, requests: &mut mpsc::UnboundedReceive
                         return Some(JobStatus::Stopped);
                     }
                     Request::Pause(reply) | Request::Resume(reply) | Request::Drain(reply) => drop(reply.send(Err(error()))),
+                    // The next attempt finds what is queued.
+                    Request::Replay(reply) => drop(reply.send(Ok(replays::ReplayAnswer::default()))),
                     Request::Savepoint(_, reply) => drop(reply.send(Err(error()))),
                     Request::Stop(Some(_), reply) => drop(reply.send(Err(error()))),
                 }
@@ -238,6 +250,7 @@ async fn attempt(
         }
         tracing::info!(job_id = %shared.id, job_name = %shared.name, event = "JOB_RESTORED", checkpoint = restored.manifest().checkpoint.0, "going on from a checkpoint");
     }
+    let replays = Replays::new(run.map(|r| r.directory.job_path().to_owned()), shared.run.clone(), restored.as_ref().map(CompletedCheckpoint::manifest));
     let mut splits = Vec::new();
     for (index, vertex) in graph.vertices.iter().enumerate() {
         if let Some(source) = &vertex.source {
@@ -270,7 +283,7 @@ async fn attempt(
     };
     let Some(tasks) = unless_cancelled(shared, build(&common, &mut restore)).await else { return Ok(AttemptEnd::Cancelled) };
     let tasks = tasks?;
-    let mut coordinator = Coordinator::new(graph, shared, requests, splits, inbox, durable, Arc::clone(&options.clock));
+    let mut coordinator = Coordinator::new(graph, shared, requests, splits, replays, inbox, durable, Arc::clone(&options.clock));
     for (task, commands) in tasks {
         let id = task.id;
         coordinator.commands.insert(id, commands);

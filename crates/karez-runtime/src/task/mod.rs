@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod reject;
+pub mod replay;
 pub mod sink;
 pub mod source;
 
@@ -15,10 +16,12 @@ use tokio::time::Instant;
 
 use self::chain::{Chain, ChainSnapshot, Item, NodeGates, RUN_SLICE, control};
 use self::reject::Rejects;
+use self::replay::{Entry, Injection, ReplayWork, Replays};
 use self::sink::{SinkAck, SinkDriver};
 use self::source::{SourceEvent, SourceLoop};
 use crate::checkpoint::{SourceAck, SplitState};
 use crate::exchange::{Event, Inputs};
+use crate::replay::Progress;
 use crate::state::{MemoryAccount, MemoryBudget};
 
 /// The longest wait for a timer of processing time before the clock is looked at again: an injected clock moves without waking anybody.
@@ -55,6 +58,8 @@ pub enum Command {
     Drain,
     /// Rows that the sink's committer refused: letters of the next epoch.
     Letters(Vec<BadRecord>),
+    /// Dead letters to be fed again.
+    Replay(ReplayWork),
     /// All is committed: the task may go.
     Finish,
 }
@@ -80,6 +85,8 @@ pub struct TaskSnapshot {
     pub source: Option<(String, SourceAck)>,
     /// The sink's part.
     pub sink: Option<SinkAck>,
+    /// The dead letters that have been fed to it.
+    pub replays: Vec<Progress>,
 }
 
 impl std::fmt::Debug for TaskSnapshot {
@@ -132,6 +139,8 @@ pub struct Task {
     pub memory: TaskMemory,
     /// The newest checkpoint it has seen; at first the one before the first of this start.
     pub last_checkpoint: CheckpointId,
+    /// Dead letters to be fed to it.
+    pub replays: Replays,
 }
 
 /// The memory that the operators of a task hold themselves, beside their state tables.
@@ -142,9 +151,12 @@ pub struct TaskMemory {
     pub operators: Vec<MemoryAccount>,
 }
 
-#[derive(Default)]
 struct Flow {
     paused: bool,
+    /// Event time has come this far on its input.
+    watermark: Watermark,
+    /// Its input has nothing at present, and that has been told.
+    idle: bool,
     /// Behind a stop barrier.
     stopped: bool,
     ended: bool,
@@ -153,8 +165,16 @@ struct Flow {
     flush_at: Option<Instant>,
 }
 
+impl Default for Flow {
+    fn default() -> Self {
+        let watermark = Watermark::MIN;
+        Self { paused: false, watermark, idle: false, stopped: false, ended: false, split_requested: false, flush_at: None }
+    }
+}
+
 enum Next {
     Command(Option<Command>),
+    Replay(Result<Injection>),
     Source(Result<SourceEvent>),
     Input(Event),
     Timer,
@@ -180,6 +200,7 @@ impl Task {
                     return Ok(());
                 }
                 Next::Command(Some(command)) => self.command(command, &mut flow).await?,
+                Next::Replay(injection) => self.inject(injection?, &mut flow).await?,
                 Next::Source(event) => {
                     let name = self.head_name();
                     let event = event.map_err(|e| e.at(name))?;
@@ -209,6 +230,12 @@ impl Task {
                 None => std::future::pending().await,
             }
         };
+        let replays = reads && !flow.ended && self.may_replay(flow);
+        let planned = self.planned_source();
+        let queue = &mut self.replays;
+        let replay = async {
+            if replays { Next::Replay(queue.next(planned.as_ref()).await) } else { std::future::pending().await }
+        };
         let head = &mut self.head;
         let input = async {
             match head {
@@ -222,6 +249,7 @@ impl Task {
         tokio::select! {
             biased;
             command = self.commands.recv() => Next::Command(command),
+            next = replay => next,
             next = input => next,
             () = timer => Next::Timer,
         }
@@ -276,6 +304,7 @@ impl Task {
             Command::Pause => flow.paused = true,
             Command::Resume => flow.paused = false,
             Command::Finish => {}
+            Command::Replay(work) => self.replays.give(work),
             Command::Letters(rows) => {
                 let Some(sink) = &mut self.sink else { return Err(Error::internal("letters of a commit for a task without a sink")) };
                 sink.reject(rows).await?;
@@ -305,20 +334,22 @@ impl Task {
         match event {
             SourceEvent::Rows { batch, bad, watermark } => {
                 head.rejects.take(bad, self.clock.now_ms(), &head.metrics, &mut head.gates.errors)?;
+                flow.idle = false;
                 if batch.num_rows() > 0 {
                     self.pump(Some(Item::Batch(0, batch))).await?;
                 }
                 if let Some(watermark) = watermark {
-                    self.pump(Some(Item::Watermark(watermark))).await?;
+                    self.watermark(watermark, flow).await?;
                 }
             }
-            SourceEvent::Watermark(watermark) => self.pump(Some(Item::Watermark(watermark))).await?,
-            SourceEvent::Idle => self.pump(Some(Item::Idle)).await?,
+            SourceEvent::Watermark(watermark) => self.watermark(watermark, flow).await?,
+            SourceEvent::Idle => self.idle(flow).await?,
             SourceEvent::Finished(split) => {
                 self.tell(TaskEvent::SplitFinished(self.id, split));
                 self.request_split(flow);
             }
             SourceEvent::End => {
+                self.inject_all(flow).await?;
                 self.pump(Some(Item::Watermark(Watermark::MAX))).await?;
                 self.end(flow).await?;
             }
@@ -328,12 +359,96 @@ impl Task {
 
     async fn input_event(&mut self, event: Event, flow: &mut Flow) -> Result<()> {
         match event {
-            Event::Batch(input, batch) => self.pump(Some(Item::Batch(input, batch))).await,
-            Event::Watermark(watermark) => self.pump(Some(Item::Watermark(watermark))).await,
-            Event::Idle => self.pump(Some(Item::Idle)).await,
+            Event::Batch(input, batch) => {
+                flow.idle = false;
+                self.pump(Some(Item::Batch(input, batch))).await
+            }
+            Event::Watermark(watermark) => {
+                if watermark == Watermark::MAX {
+                    self.inject_all(flow).await?;
+                }
+                self.watermark(watermark, flow).await
+            }
+            Event::Idle => self.idle(flow).await,
             Event::Barrier(barrier) => self.barrier(barrier, flow).await,
-            Event::End => self.end(flow).await,
+            Event::End => {
+                self.inject_all(flow).await?;
+                self.end(flow).await
+            }
         }
+    }
+
+    async fn watermark(&mut self, watermark: Watermark, flow: &mut Flow) -> Result<()> {
+        flow.watermark = watermark;
+        // Where the inputs are idle all the same, they say so again.
+        flow.idle = false;
+        self.pump(Some(Item::Watermark(watermark))).await
+    }
+
+    async fn idle(&mut self, flow: &mut Flow) -> Result<()> {
+        flow.idle = true;
+        self.pump(Some(Item::Idle)).await
+    }
+
+    /// Whether dead letters may be fed now: not while event time has yet to come to where the restored checkpoint had it.
+    fn may_replay(&self, flow: &Flow) -> bool {
+        match &self.head {
+            Head::Source(head) => !head.source.restores_watermark() && !self.replays.is_empty(),
+            Head::Inputs(_) => self.replays.is_ready(flow.watermark),
+        }
+    }
+
+    fn planned_source(&self) -> Option<Arc<dyn karez_core::Source>> {
+        match &self.head {
+            Head::Source(head) => Some(head.source.planned()),
+            Head::Inputs(_) => None,
+        }
+    }
+
+    /// Puts dead letters in where they belong.
+    async fn inject(&mut self, injection: Injection, flow: &Flow) -> Result<()> {
+        let letters = injection.letters();
+        let Injection { entry, mut batch, mut bad, .. } = injection;
+        let now_ms = self.clock.now_ms();
+        match (entry, &mut self.head, &mut self.sink) {
+            (Entry::Source, Head::Source(head), _) => {
+                batch = head.source.replayed(batch, &mut bad)?;
+                head.metrics.add("replayed", letters as u64);
+                head.rejects.take_replayed(bad, now_ms, &head.metrics, &mut head.gates.errors)?;
+                if batch.num_rows() > 0 {
+                    self.pump(Some(Item::Batch(0, batch))).await?;
+                }
+            }
+            (Entry::Operator(at), ..) => {
+                self.chain.inject(at, batch, bad, letters)?;
+                self.pump(None).await?;
+            }
+            (Entry::Sink, _, Some(sink)) => {
+                sink.metrics.add("replayed", letters as u64);
+                sink.rejects.take_replayed(bad, now_ms, &sink.metrics, &mut sink.gates.errors)?;
+                sink.gates.drain().await;
+                if batch.num_rows() > 0 {
+                    sink.write(batch).await?;
+                }
+            }
+            _ => return Err(Error::internal("dead letters for a task without their node")),
+        }
+        self.replays.fed(letters);
+        if flow.idle {
+            // Rows have woken the tasks behind this one, and it has nothing more for them.
+            self.pump(Some(Item::Idle)).await?;
+        }
+        Ok(())
+    }
+
+    /// Feeds what is left before the input ends.
+    async fn inject_all(&mut self, flow: &Flow) -> Result<()> {
+        let source = self.planned_source();
+        while !self.replays.is_empty() {
+            let injection = self.replays.next(source.as_ref()).await?;
+            self.inject(injection, flow).await?;
+        }
+        Ok(())
     }
 
     async fn end(&mut self, flow: &mut Flow) -> Result<()> {
@@ -364,7 +479,7 @@ impl Task {
             Head::Inputs(_) => None,
         };
         let sink = self.pump_barrier(Some(Item::Barrier(barrier))).await?;
-        Ok(TaskSnapshot { operators: self.chain.take_snapshots(), source, sink })
+        Ok(TaskSnapshot { operators: self.chain.take_snapshots(), source, sink, replays: self.replays.progress() })
     }
 
     /// Puts an item in and works until the chain is at rest. Cancel-safe in the only way that matters: the task is dropped as a whole.

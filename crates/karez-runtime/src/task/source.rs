@@ -138,6 +138,31 @@ impl SourceLoop {
         }
     }
 
+    /// Whether event time has still to be told that it had come further before.
+    #[must_use]
+    pub const fn restores_watermark(&self) -> bool {
+        self.restored_watermark.is_some()
+    }
+
+    /// The source.
+    #[must_use]
+    pub fn planned(&self) -> Arc<dyn karez_core::Source> {
+        Arc::clone(&self.planned.source)
+    }
+
+    /// Takes rows of dead letters: like those of a split that holds no watermark back and moves none.
+    pub fn replayed(&mut self, batch: RecordBatch, bad: &mut Vec<BadRecord>) -> Result<RecordBatch> {
+        let metrics = &self.context.metrics;
+        metrics.records_in.add((batch.num_rows() + bad.len()) as u64);
+        let batch = match self.event_time {
+            Some(column) if batch.column(column).null_count() > 0 => without_null_event_time(&batch, column, bad)?,
+            _ => batch,
+        };
+        metrics.records_out.add(batch.num_rows() as u64);
+        metrics.bytes_out.add(batch_bytes(&batch) as u64);
+        Ok(batch)
+    }
+
     /// Takes splits over.
     pub fn assign(&mut self, splits: Vec<SplitState>) {
         self.assigned = true;

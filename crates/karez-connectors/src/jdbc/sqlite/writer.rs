@@ -65,8 +65,17 @@ impl Writer {
         }
     }
 
-    /// Writes what is buffered in one transaction; with an epoch, seals the lot in the same one. What fails stays buffered.
+    /// Writes what is buffered in one transaction; with an epoch, seals the lot in the same one. What fails stays buffered, and has rejected nothing.
     async fn write_buffered(&mut self, seal: Option<Epoch>) -> Result<()> {
+        let rejected = self.rejects.len();
+        let written = self.try_write_buffered(seal).await;
+        if written.is_err() {
+            self.rejects.truncate(rejected);
+        }
+        written
+    }
+
+    async fn try_write_buffered(&mut self, seal: Option<Epoch>) -> Result<()> {
         let transactional = self.plan.guarantee == GuaranteeOption::Transactional;
         let (batch, rows) = match self.buffer.first() {
             None if seal.is_none() || self.lot.is_none() => return Ok(()),
@@ -177,6 +186,10 @@ fn new_lot(transaction: &Transaction<'_>, stage: &str, run: &SinkRunContext, sub
 
 #[async_trait]
 impl SinkWriter for Writer {
+    fn keeps_rows_on_lost_connection(&self) -> bool {
+        true
+    }
+
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());

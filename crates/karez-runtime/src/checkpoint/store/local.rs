@@ -111,7 +111,7 @@ impl DurableStore for LocalStore {
 }
 
 /// Replaces a small file as a whole, durably: readers see the old or the new text.
-pub(in crate::checkpoint) fn replace_file(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn replace_file(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let temporary = write_temporary(folder, text.as_bytes())?;
     fs::rename(&temporary, path).map_err(|e| {
@@ -122,7 +122,7 @@ pub(in crate::checkpoint) fn replace_file(path: &Path, text: &str) -> Result<()>
 }
 
 /// Creates a folder and those above it, each durably.
-pub(in crate::checkpoint) fn create_folders(folder: &Path) -> Result<()> {
+pub(crate) fn create_folders(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -177,7 +177,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
 }
 
 /// An error that says what was tried where, and what to do about the usual causes.
-pub(in crate::checkpoint) fn failed(what: &str, path: &Path, cause: std::io::Error) -> Error {
+pub(crate) fn failed(what: &str, path: &Path, cause: std::io::Error) -> Error {
     let advice = match cause.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             " (the disk or the quota is full: free space there, or set another `checkpoint.storage` or `--state-dir`)"

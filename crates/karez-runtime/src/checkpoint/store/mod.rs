@@ -2,7 +2,7 @@
 //!
 //! All calls block; see [`super::storage::CheckpointStorage::run_blocking`]. Names are relative, with `/` between folders.
 
-pub(super) mod local;
+pub(crate) mod local;
 mod memory;
 mod object;
 

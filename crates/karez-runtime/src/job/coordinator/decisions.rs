@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use karez_core::{BadRecord, CheckpointId, Epoch, Error, Result};
+use karez_core::sink::SinkRunContext;
+use karez_core::{BadRecord, CheckpointId, Epoch, Error, Generation, Result};
 use karez_graph::OnError;
 
 use super::super::checkpoints::{Done, commit};
@@ -37,7 +38,8 @@ impl Coordinator<'_> {
                 Decision::WriteManifest(parts) => {
                     let id = parts.checkpoint;
                     let (storage, done) = (Arc::clone(&durable.storage), self.done.clone());
-                    let manifest: Manifest = parts.assemble(&durable.shape, &self.shared.run, storage.generation(), now_ms)?;
+                    let mut manifest: Manifest = parts.assemble(&durable.shape, &self.shared.run, storage.generation(), now_ms)?;
+                    manifest.replays = self.replays.at(id);
                     self.background.spawn(async move {
                         let written = storage.run_blocking(move |s| s.write_manifest(manifest)).await;
                         let _ = done.send(Done::Manifest(id, written));
@@ -58,7 +60,7 @@ impl Coordinator<'_> {
                         tracing::warn!(job_id = %self.shared.id, node = %sink, error = %error, "a commit has to be tried again");
                     }
                 }
-                Decision::DeadLetters { sink, rows, .. } => self.letters(&sink, rows)?,
+                Decision::DeadLetters { sink, epoch, rows } => self.letters(&sink, of_epoch(epoch, rows))?,
                 Decision::Completed { id, request, duration_ms, .. } => {
                     self.completed(id, duration_ms);
                     if let Some(waiting) = request.and_then(|r| self.state.waiting.remove(&r)) {
@@ -91,6 +93,7 @@ impl Coordinator<'_> {
                 Decision::Ended(end) => {
                     // What was asked for in the meantime is answered by the end.
                     let end = match end {
+                        End::Finished if self.state.letters_at_the_end => AttemptEnd::Again,
                         End::Finished => AttemptEnd::Completed,
                         End::Stopped => AttemptEnd::Stopped,
                     };
@@ -166,7 +169,7 @@ impl Coordinator<'_> {
     }
 
     /// Gives rows that a commit refused to the sink's task, which does with them what `onError` says; so letters belong to the next epoch.
-    pub(super) fn letters(&self, sink: &str, rows: Vec<BadRecord>) -> Result<()> {
+    pub(super) fn letters(&mut self, sink: &str, rows: Vec<BadRecord>) -> Result<()> {
         let vertex = self.graph.vertices.iter().position(|v| v.sink.as_ref().is_some_and(|s| s.name == sink));
         let task = vertex.map(|vertex| TaskId { vertex, subtask: 0 });
         let sent = task.filter(|t| !self.state.ended.contains(t)).and_then(|t| self.commands.get(&t)).map(|c| c.send(Command::Letters(rows.clone())));
@@ -176,24 +179,28 @@ impl Coordinator<'_> {
         }
     }
 
-    /// The same where the task has ended: there is no next epoch that could carry letters, unless the job starts again.
-    fn refused_at_the_end(&self, sink: &str, rows: Vec<BadRecord>) -> Result<()> {
+    /// The same where the task has ended: there is no next epoch that could carry letters, unless the run goes on once more.
+    fn refused_at_the_end(&mut self, sink: &str, rows: Vec<BadRecord>) -> Result<()> {
         let policy = self.graph.vertices.iter().filter_map(|v| v.sink.as_ref()).find(|s| s.name == sink).map(|s| s.on_error);
         match policy {
             Some(policy @ (OnError::Fail | OnError::Skip)) => {
-                let rejects = Rejects::new(policy, self.shared.id.as_str().into(), sink);
+                let context = SinkRunContext { run: self.shared.run.clone(), generation: Generation(0), job: String::new(), node: String::new(), scheduled_ms: 0 };
+                let mut rejects = Rejects::new(policy, self.shared.id.as_str().into(), &context, sink, 0);
                 rejects.take(rows, self.clock.now_ms(), &self.shared.metrics.node(sink), &mut [])
             }
+            // The next attempt commits once more, is told of them again, and has an epoch for them.
             Some(OnError::DeadLetter) | None => {
-                let first = rows.first().map_or("", |r| r.reason.as_str());
-                Err(Error::external(format!(
-                    "the last commit refused {} rows when the dead-letter output had ended already; they are its first rows when the job starts again: {first}",
-                    rows.len()
-                ))
-                .at(sink))
+                self.state.letters_at_the_end = true;
+                Ok(())
             }
         }
     }
+}
+
+/// Rows that a commit refused have no origin but their place in it: by that their letters are named, so that one written twice is one letter.
+pub(in crate::job) fn of_epoch(epoch: Epoch, rows: Vec<BadRecord>) -> Vec<BadRecord> {
+    let named = |(at, row): (usize, BadRecord)| BadRecord { origin: row.origin.or_else(|| Some(format!("epoch={epoch} row={at}"))), ..row };
+    rows.into_iter().enumerate().map(named).collect()
 }
 
 /// The bytes of the state files that a checkpoint wrote itself, as far as its handles say.
