@@ -77,6 +77,8 @@ pub struct ReadBack {
     pub config: Value,
     /// The format holds binary columns as hexadecimal text.
     pub binary_as_hex: bool,
+    /// There is nothing to read yet: the sink has written nothing.
+    pub nothing_yet: bool,
 }
 
 /// What a source is made of.

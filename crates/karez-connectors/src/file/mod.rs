@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use karez_core::config::{ConfigErrors, parse};
 use karez_core::sink::SinkGuarantee;
-use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+use karez_core::{Connector, ReadBack, Sink, SinkContext, Source, SourceContext};
 use serde_json::Value;
 
 pub use format::Format;
@@ -55,5 +55,9 @@ impl Connector for FileConnector {
 
     fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
         sink::plan(context)
+    }
+
+    fn read_back(&self, sink: &Value) -> Result<Option<ReadBack>, ConfigErrors> {
+        sink::read_back::read_back(sink).map(Some)
     }
 }

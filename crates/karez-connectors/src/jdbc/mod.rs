@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use karez_core::config::{ConfigError, ConfigErrors, parse};
 use karez_core::sink::SinkGuarantee;
-use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+use karez_core::{Connector, ReadBack, Sink, SinkContext, Source, SourceContext};
 use serde_json::Value;
 
 pub use options::{GuaranteeOption, JdbcSinkOptions, JdbcSourceOptions, PoolOptions, Property, ReadMode, TlsMode, TlsOptions, WriteMode};
@@ -103,7 +103,19 @@ impl Connector for JdbcConnector {
             other => Err(not_built(&other)),
         }
     }
+
+    fn read_back(&self, sink: &Value) -> Result<Option<ReadBack>, ConfigErrors> {
+        let options: JdbcSinkOptions = parse(sink)?;
+        let nothing_yet = matches!(options.access().target()?, Target::SqliteFile(path) if !path.exists());
+        let place = sink.as_object().into_iter().flatten().filter(|(key, _)| PLACE.contains(&key.as_str()));
+        let mut config: serde_json::Map<String, Value> = place.map(|(key, value)| (key.clone(), value.clone())).collect();
+        config.insert("bounded".into(), true.into());
+        Ok(Some(ReadBack { config: config.into(), binary_as_hex: false, nothing_yet }))
+    }
 }
+
+/// The options that say which table of which database, and how it is reached: the same at both ends.
+const PLACE: [&str; 10] = ["url", "table", "driver", "username", "password", "properties", "tls", "pool", "connectTimeout", "statementTimeout"];
 
 #[allow(dead_code)] // Where every database is built in.
 fn not_built(target: &Target) -> ConfigErrors {

@@ -17,7 +17,7 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use karez_core::{Error, Generation, Result, RunId};
+use karez_core::{Error, Generation, Letter, Result, RunId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,6 +26,7 @@ use super::recovery::Recovery;
 use super::savepoint::Savepoint;
 use super::storage::CheckpointStorage;
 use super::store::{self, LocalStore, local};
+use crate::replay;
 
 /// How a job is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Start {
     Fresh,
     /// A new run begins, from a savepoint at this path or URL (`--from-savepoint`).
     FromSavepoint(String),
+    /// A new run begins that reads nothing but these dead letters; only where no run is to be resumed.
+    Letters(Vec<Letter>),
 }
 
 /// A run that this process may work on, under the job's lock.
@@ -55,6 +58,8 @@ pub struct OpenedRun {
     pub scheduled_ms: i64,
     /// Whether it is a run that had been started before.
     pub resumed: bool,
+    /// Its sources read nothing: it was begun for dead letters alone.
+    pub letters_only: bool,
 }
 
 /// The directory of a run, and the lock of its job.
@@ -86,6 +91,9 @@ struct RunFile {
     /// `checkpoint.storage` of the job; none for the run's own directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     storage: Option<String>,
+    /// The run was begun for dead letters alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    letters_only: bool,
     karez: String,
 }
 
@@ -100,21 +108,24 @@ impl RunDirectory {
         // A savepoint that is not there must not cost the run before it.
         let savepoint = match start {
             Start::FromSavepoint(location) => Some(Savepoint::open(location)?),
-            Start::Resume | Start::Fresh => None,
+            Start::Resume | Start::Fresh | Start::Letters(_) => None,
         };
         let job = state_dir.join(job_id);
         local::create_folders(&job)?;
         let lock = take_lock(&job, job_id, now_ms)?;
         // A damaged `current` must not stop `--fresh`, which is the way out of it.
-        let current = if *start == Start::Resume { read_json::<Current>(&job.join("current"))? } else { None };
+        let current = if matches!(start, Start::Resume | Start::Letters(_)) { read_json::<Current>(&job.join("current"))? } else { None };
         let last = match current {
             Some(current) => unfinished(&job, &current.run)?,
             None => None,
         };
+        if let (Start::Letters(_), Some(last)) = (start, &last) {
+            return Err(Error::user(format!("the run {} of the job is not over: its letters are to be fed into it", last.run)));
+        }
         let resumed = last.is_some();
         let file = match last {
             Some(file) => file,
-            None => new_run(&job, job_id, storage, now_ms)?,
+            None => new_run(&job, job_id, storage, matches!(start, Start::Letters(_)), now_ms)?,
         };
         check_same_storage(&file, storage)?;
         let run = job.join("runs").join(&file.run.0);
@@ -126,10 +137,22 @@ impl RunDirectory {
             // Read back as any later start would.
             (taken, recovery) = directory.take_over(now_ms)?;
         }
+        if let Start::Letters(letters) = start {
+            replay::queue(&directory.job, &file.run, letters.clone(), true, now_ms)?;
+        }
         if !resumed {
             local::replace_file(&directory.job.join("current"), &json(&Current { run: file.run.clone() })?)?;
         }
-        Ok(OpenedRun { directory, run: file.run, generation: taken.generation(), storage: taken, recovery, scheduled_ms: file.scheduled_ms, resumed })
+        Ok(OpenedRun {
+            directory,
+            run: file.run,
+            generation: taken.generation(),
+            storage: taken,
+            recovery,
+            scheduled_ms: file.scheduled_ms,
+            resumed,
+            letters_only: file.letters_only,
+        })
     }
 
     /// Opens the next generation of the same run: for a restart inside the process. Whatever the one before still writes is fenced.
@@ -166,9 +189,9 @@ impl RunDirectory {
     }
 }
 
-/// The last run of a job, as it stands in the state directory.
+/// A run of a job, as it stands in the state directory.
 #[derive(Debug)]
-pub(crate) struct LastRun {
+pub(crate) struct KnownRun {
     /// The run.
     pub(crate) run: RunId,
     /// It is not resumed.
@@ -177,15 +200,21 @@ pub(crate) struct LastRun {
     pub(crate) checkpoints: String,
 }
 
-/// Looks at a job's directory without its lock.
-pub(crate) fn last_run(state_dir: &Path, job_id: &str) -> Result<Option<LastRun>> {
+/// Looks at a run of a job, or at its last one, without its lock. `None` where there is none, or nothing is left of it.
+pub(crate) fn look_at(state_dir: &Path, job_id: &str, run: Option<&RunId>) -> Result<Option<KnownRun>> {
     check_job_id(job_id)?;
     let job = state_dir.join(job_id);
-    let Some(Current { run }) = read_json(&job.join("current"))? else { return Ok(None) };
+    let run = match run {
+        Some(run) => run.clone(),
+        None => match read_json(&job.join("current"))? {
+            Some(Current { run }) => run,
+            None => return Ok(None),
+        },
+    };
     let path = job.join("runs").join(&run.0);
-    let file: Option<RunFile> = read_json(&path.join("run.json"))?;
-    let checkpoints = checkpoints_of(job_id, &path, file.as_ref().and_then(|f| f.storage.as_deref()), &run);
-    Ok(Some(LastRun { finished: path.join("finished").exists(), run, checkpoints }))
+    let Some(file) = read_json::<RunFile>(&path.join("run.json"))? else { return Ok(None) };
+    let checkpoints = checkpoints_of(job_id, &path, file.storage.as_deref(), &run);
+    Ok(Some(KnownRun { finished: path.join("finished").exists(), run, checkpoints }))
 }
 
 fn checkpoints_of(job_id: &str, run_path: &Path, storage: Option<&str>, run: &RunId) -> String {
@@ -242,7 +271,7 @@ fn unfinished(job: &Path, run: &RunId) -> Result<Option<RunFile>> {
     })
 }
 
-fn new_run(job: &Path, job_id: &str, storage: Option<&str>, now_ms: i64) -> Result<RunFile> {
+fn new_run(job: &Path, job_id: &str, storage: Option<&str>, letters_only: bool, now_ms: i64) -> Result<RunFile> {
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     for attempt in 0_u64.. {
         let seed = format!("{job_id} {nanos} {} {attempt}", std::process::id());
@@ -257,6 +286,7 @@ fn new_run(job: &Path, job_id: &str, storage: Option<&str>, now_ms: i64) -> Resu
             run,
             scheduled_ms: now_ms,
             storage: storage.map(str::to_owned),
+            letters_only,
             karez: env!("CARGO_PKG_VERSION").to_owned(),
         };
         local::replace_file(&path.join("run.json"), &json(&file)?)?;

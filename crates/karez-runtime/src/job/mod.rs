@@ -130,8 +130,17 @@ async fn supervise(
     mut requests: mpsc::UnboundedReceiver<Request>,
 ) {
     let mut restarts = Restarts::new(graph.settings.restart.clone());
-    let mut durable = opened.map(|o| Run { directory: o.directory, storage: o.storage, recovery: o.recovery, scheduled_ms: o.scheduled_ms });
+    let mut durable = opened.map(|o| Run {
+        directory: o.directory,
+        storage: o.storage,
+        recovery: o.recovery,
+        scheduled_ms: o.scheduled_ms,
+        letters_only: o.letters_only,
+    });
     tracing::info!(job_id = %shared.id, job_name = %shared.name, event = "JOB_STARTED", run = %shared.run, "job started");
+    if durable.as_ref().is_some_and(|d| d.letters_only) {
+        tracing::info!(job_id = %shared.id, job_name = %shared.name, "this run was begun for dead letters alone: its sources read nothing");
+    }
     let (status, error) = loop {
         let outcome = attempt(&graph, &options, durable.as_ref(), &shared, &mut requests).await;
         let error = match outcome {
@@ -223,6 +232,8 @@ struct Run {
     storage: Arc<CheckpointStorage>,
     recovery: Recovery,
     scheduled_ms: i64,
+    /// Sources read nothing.
+    letters_only: bool,
 }
 
 async fn attempt(
@@ -250,14 +261,19 @@ async fn attempt(
         }
         tracing::info!(job_id = %shared.id, job_name = %shared.name, event = "JOB_RESTORED", checkpoint = restored.manifest().checkpoint.0, "going on from a checkpoint");
     }
-    let replays = Replays::new(run.map(|r| r.directory.job_path().to_owned()), shared.run.clone(), restored.as_ref().map(CompletedCheckpoint::manifest));
+    let replays =
+        Replays::new(run.map(|r| r.directory.job_path().to_owned()), shared.run.clone(), restored.as_ref().map(CompletedCheckpoint::manifest));
     let mut splits = Vec::new();
     for (index, vertex) in graph.vertices.iter().enumerate() {
         if let Some(source) = &vertex.source {
             let part = restored.as_ref().and_then(|c| c.manifest().sources.get(&source.name));
             let opened = unless_cancelled(shared, Splits::open(source, index, vertex.parallelism, part)).await;
             let Some(opened) = opened else { return Ok(AttemptEnd::Cancelled) };
-            splits.push(opened?);
+            let mut opened = opened?;
+            if run.is_some_and(|r| r.letters_only) {
+                opened.drain();
+            }
+            splits.push(opened);
         }
     }
     let (events, inbox) = mpsc::unbounded_channel();

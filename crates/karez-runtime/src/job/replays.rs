@@ -149,6 +149,10 @@ impl Plan<'_> {
     }
 
     fn task(&self, place: &Place, number: usize, letter: &Letter) -> Result<TaskId, String> {
+        if letter.row.is_some() {
+            // Bytes say what they are.
+            without_changes(&letter.node, &place.schema)?;
+        }
         let parallelism = self.graph.vertices[place.vertex].parallelism;
         let subtask = match &place.key {
             _ if place.global => 0,
@@ -196,7 +200,7 @@ impl Plan<'_> {
 fn place(graph: &JobGraph, node: &str) -> Result<Place, String> {
     for (vertex, v) in graph.vertices.iter().enumerate() {
         if let Some(source) = v.source.as_ref().filter(|s| s.name == node) {
-            return Ok(Place { vertex, entry: Entry::Source, schema: without_changes(node, &source.schema.arrow)?, key: None, global: false });
+            return Ok(Place { vertex, entry: Entry::Source, schema: Arc::clone(&source.schema.arrow), key: None, global: false });
         }
         if let Some((at, operator)) = v.operators.iter().enumerate().find(|(_, o)| o.name == node) {
             let schema = without_changes(node, &operator.inputs[0].arrow)?;
@@ -234,6 +238,9 @@ fn without_changes(node: &str, schema: &SchemaRef) -> Result<SchemaRef, String> 
 /// Why not.
 pub fn check(graph: &JobGraph, letter: &Letter) -> Result<(), String> {
     let place = place(graph, &letter.node)?;
+    if letter.row.is_some() {
+        without_changes(&letter.node, &place.schema)?;
+    }
     match (&letter.row, &letter.raw, place.entry) {
         (Some(row), ..) => dead_letter::row_batch(&visible_schema(&place.schema), row).map(drop).map_err(|e| e.to_string()),
         (None, Some(_), Entry::Source) => {

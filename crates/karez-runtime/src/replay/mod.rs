@@ -12,6 +12,7 @@ mod progress;
 mod request;
 mod view;
 
+pub use crate::job::replays::check;
 pub use progress::Progress;
 pub use request::{MAX_LETTERS, MAX_REQUESTS, ReplayRequest, queue, requests};
 pub use view::{RunView, view};

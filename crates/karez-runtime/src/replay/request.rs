@@ -143,7 +143,8 @@ pub fn requests(job: &Path) -> Result<Vec<ReplayRequest>> {
     let read = |id: &String| {
         let path = file(&folder, id);
         let text = std::fs::read_to_string(&path).map_err(|e| local::failed("read", &path, e))?;
-        ReplayRequest::parse(id, &text).map_err(|e| Error::external(format!("the replay {} is damaged: {e}; restore it, or remove it", path.display())))
+        ReplayRequest::parse(id, &text)
+            .map_err(|e| Error::external(format!("the replay {} is damaged: {e}; restore it, or remove it", path.display())))
     };
     ids.iter().map(read).collect()
 }

@@ -185,7 +185,9 @@ impl Chain {
 
     /// Puts rows of dead letters in front of an operator, and passes on what is bad still. Only while the chain is at rest.
     pub fn inject(&mut self, at: usize, batch: RecordBatch, bad: Vec<BadRecord>, letters: usize) -> Result<()> {
-        let Some(Station { slot, inbox, .. }) = self.stations.get_mut(at) else { return Err(Error::internal(format!("no operator {at} in the chain"))) };
+        let Some(Station { slot, inbox, .. }) = self.stations.get_mut(at) else {
+            return Err(Error::internal(format!("no operator {at} in the chain")));
+        };
         slot.metrics.add("replayed", letters as u64);
         slot.rejects.take_replayed(bad, self.clock.now_ms(), &slot.metrics, &mut slot.gates.errors)?;
         if batch.num_rows() > 0 {

@@ -200,7 +200,7 @@ impl Task {
                     return Ok(());
                 }
                 Next::Command(Some(command)) => self.command(command, &mut flow).await?,
-                Next::Replay(injection) => self.inject(injection?, &mut flow).await?,
+                Next::Replay(injection) => self.inject(injection?, &flow).await?,
                 Next::Source(event) => {
                     let name = self.head_name();
                     let event = event.map_err(|e| e.at(name))?;
@@ -233,9 +233,7 @@ impl Task {
         let replays = reads && !flow.ended && self.may_replay(flow);
         let planned = self.planned_source();
         let queue = &mut self.replays;
-        let replay = async {
-            if replays { Next::Replay(queue.next(planned.as_ref()).await) } else { std::future::pending().await }
-        };
+        let replay = async { if replays { Next::Replay(queue.next(planned.as_ref()).await) } else { std::future::pending().await } };
         let head = &mut self.head;
         let input = async {
             match head {

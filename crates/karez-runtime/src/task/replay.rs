@@ -152,7 +152,9 @@ async fn decode(work: &ReplayWork, decoder: &mut Option<Box<dyn LetterDecoder>>,
         match rows {
             Ok(rows) => batches.push(rows),
             // Whatever it is, it must not fail the job again and again: the letter stays one.
-            Err(e) => bad.push(BadRecord { reason: e.to_string(), origin: Some(origin(work, letter)), raw: letter.raw.clone(), row: letter.row.clone() }),
+            Err(e) => {
+                bad.push(BadRecord { reason: e.to_string(), origin: Some(origin(work, letter)), raw: letter.raw.clone(), row: letter.row.clone() })
+            }
         }
     }
     let batch = concat_batches(&work.schema, &batches)?;

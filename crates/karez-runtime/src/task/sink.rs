@@ -85,7 +85,7 @@ impl SinkDriver {
         e.reach() == Reach::Connection && e.is_retryable() && self.writer.keeps_rows_on_lost_connection()
     }
 
-    async fn wait_out(&self, e: &Error, wait: &mut Duration) {
+    async fn wait_out(&mut self, e: &Error, wait: &mut Duration) {
         self.metrics.retried.add(1);
         tracing::warn!(node = %self.name, error = %e, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "connection lost, writing again");
         tokio::time::sleep(*wait).await;

@@ -42,6 +42,7 @@ fn manifest(storage: &CheckpointStorage, run: &karez_core::RunId, id: u64, files
         operators: BTreeMap::from([("sum".to_owned(), operator)]),
         sources: BTreeMap::new(),
         sinks: BTreeMap::from([("out".to_owned(), sink)]),
+        replays: Vec::new(),
     }
 }
 

@@ -17,6 +17,7 @@ mod leftovers;
 mod names;
 mod open_file;
 mod options;
+pub(in crate::file) mod read_back;
 mod state;
 mod template;
 mod writer;
@@ -71,6 +72,10 @@ impl FileSink {
 impl Sink for FileSink {
     fn guarantee(&self) -> SinkGuarantee {
         SinkGuarantee::Transactional
+    }
+
+    fn replaces_earlier_runs(&self) -> bool {
+        self.plan.fixed && self.plan.if_exists == IfExists::Replace
     }
 
     fn max_parallelism(&self) -> Option<usize> {

@@ -89,6 +89,26 @@ impl PathTemplate {
         }
     }
 
+    /// A pattern of the file source for every path that it may have been.
+    pub(super) fn pattern(&self) -> String {
+        let mut pattern = String::new();
+        for part in &self.parts {
+            match part {
+                Part::RunDay { .. } | Part::RowDay { .. } => pattern.push('*'),
+                Part::Text(text) => {
+                    for c in text.chars() {
+                        if matches!(c, '*' | '?' | '[' | '{') {
+                            pattern.extend(['[', c, ']']);
+                        } else {
+                            pattern.push(c);
+                        }
+                    }
+                }
+            }
+        }
+        pattern
+    }
+
     /// The longest folder that every path of it lies in.
     pub(super) fn root(&self) -> PathBuf {
         match self.parts.first() {

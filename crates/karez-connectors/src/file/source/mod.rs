@@ -12,6 +12,7 @@ mod format;
 mod glob;
 mod infer;
 mod input;
+mod letters;
 mod options;
 mod parquet;
 mod split;
@@ -23,7 +24,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use karez_core::config::{ConfigError, ConfigErrors, parse};
 use karez_core::source::{Boundedness, ReaderContext, Replay, SplitAssignment};
-use karez_core::{Error, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema, Whose};
+use karez_core::{Error, LetterDecoder, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema, Whose};
 use karez_formats::parquet::{ParquetMeta, ParquetRows};
 use serde_json::Value;
 
@@ -158,6 +159,13 @@ pub fn plan(context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors>
     Ok(Arc::new(FileSource { plan: Arc::new(plan), columns, schema }))
 }
 
+/// Whether a file matches a pattern.
+pub(super) fn any_file(pattern: &str) -> Result<bool, ConfigErrors> {
+    let patterns = Patterns::new(&[pattern.to_owned()]).map_err(ConfigErrors)?;
+    let files = patterns.list().map_err(|e| ConfigError::new("path", e.to_string()))?;
+    Ok(!files.is_empty())
+}
+
 /// The error of a file that has been looked at: it cannot be read, or does not go with the schema.
 fn not_planned(e: &Error) -> ConfigError {
     ConfigError::new(if e.whose() == Whose::User { "schema" } else { "path" }, e.to_string())
@@ -170,6 +178,13 @@ struct FileSource {
     /// The columns to read: indices into the plan's schema.
     columns: Vec<usize>,
     schema: SchemaRef,
+}
+
+impl FileSource {
+    /// The format and the columns to read; none for Parquet.
+    fn lines(&self) -> Option<Lines> {
+        self.plan.lines.as_ref().map(|lines| Lines { columns: self.columns.clone(), ..lines.clone() })
+    }
 }
 
 #[async_trait]
@@ -204,6 +219,13 @@ impl Source for FileSource {
         Ok(())
     }
 
+    fn letter_decoder(&self) -> Result<Box<dyn LetterDecoder>> {
+        match self.lines() {
+            Some(lines) => Ok(Box::new(letters::FileLetters::new(Arc::clone(&self.plan), lines))),
+            None => Err(Error::user("a row of a Parquet file has no bytes of its own; give the letter a `row`")),
+        }
+    }
+
     async fn enumerator(&self, state: Option<Value>) -> Result<Box<dyn SplitEnumerator>> {
         Ok(match self.plan.follow {
             None => Box::new(bounded::BoundedEnumerator::new(Arc::clone(&self.plan), state.as_ref())),
@@ -212,9 +234,8 @@ impl Source for FileSource {
     }
 
     async fn open(&self, split: &Split, context: ReaderContext) -> Result<Box<dyn SplitReader>> {
-        let lines = self.plan.lines.as_ref().map(|lines| Lines { columns: self.columns.clone(), ..lines.clone() });
         let limit = self.plan.record_limit;
-        Ok(match (Position::of(split)?, lines) {
+        Ok(match (Position::of(split)?, self.lines()) {
             (Position::Parquet(at), None) => Box::new(parquet::ParquetReader::open(at, Arc::clone(&self.schema), context)?),
             (Position::Lines(at), Some(lines)) => Box::new(bounded::LinesReader::open(at, &lines, limit, context)?),
             (Position::Follow(at), Some(lines)) => Box::new(follow::FollowReader::open(Arc::clone(&self.plan), at, lines, context)?),

@@ -17,6 +17,7 @@ use memchr::memchr;
 use super::follow::tail::Tail;
 use super::format::Lines;
 use super::input::cannot_read;
+use super::letters::CUT;
 
 /// Bytes read at a time.
 const BLOCK_BYTES: usize = 512 << 10;
@@ -314,7 +315,7 @@ impl Window {
         self.context.metrics.bytes_in.add(self.offset - begin);
         bad.push(BadRecord {
             reason: format!("the record is longer than {} bytes (`maxRecordSize`)", self.record_limit),
-            origin: Some(format!("file={} offset={begin}", self.path)),
+            origin: Some(format!("file={} offset={begin}{CUT}{}", self.path, long.head.len())),
             raw: self.context.with_origin.then(|| Bytes::from(long.head)),
             row: None,
         });

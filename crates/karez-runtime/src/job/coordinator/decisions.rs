@@ -184,7 +184,13 @@ impl Coordinator<'_> {
         let policy = self.graph.vertices.iter().filter_map(|v| v.sink.as_ref()).find(|s| s.name == sink).map(|s| s.on_error);
         match policy {
             Some(policy @ (OnError::Fail | OnError::Skip)) => {
-                let context = SinkRunContext { run: self.shared.run.clone(), generation: Generation(0), job: String::new(), node: String::new(), scheduled_ms: 0 };
+                let context = SinkRunContext {
+                    run: self.shared.run.clone(),
+                    generation: Generation(0),
+                    job: String::new(),
+                    node: String::new(),
+                    scheduled_ms: 0,
+                };
                 let mut rejects = Rejects::new(policy, self.shared.id.as_str().into(), &context, sink, 0);
                 rejects.take(rows, self.clock.now_ms(), &self.shared.metrics.node(sink), &mut [])
             }
