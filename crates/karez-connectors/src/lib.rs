@@ -22,6 +22,8 @@ pub fn register(registry: Registry) -> Registry {
     let registry = registry.with_connector(generator::GeneratorConnector);
     #[cfg(feature = "jdbc")]
     let registry = registry.with_connector(jdbc::JdbcConnector);
+    #[cfg(feature = "kafka")]
+    let registry = registry.with_connector(kafka::KafkaConnector);
     #[cfg(feature = "stdout")]
     let registry = registry.with_connector(stdout::StdoutConnector).with_connector(stdout::BlackholeConnector);
     registry
