@@ -2,7 +2,6 @@
 
 use arrow::datatypes::{DataType, Schema};
 
-#[allow(dead_code)] // The protocols for servers use it.
 /// A database's way to write names, types and statements. One implementation in each database's folder; what follows is standard SQL.
 pub(super) trait Dialect: Send + Sync {
     /// A name, quoted.
@@ -41,6 +40,11 @@ pub(super) trait Dialect: Send + Sync {
     /// The type of a text of any length.
     fn text_type(&self) -> &'static str {
         "TEXT"
+    }
+
+    /// The type of a staged row's number, as a column definition.
+    fn number_type(&self) -> &'static str {
+        "BIGINT NOT NULL"
     }
 
     /// Names, quoted and with commas.

@@ -7,6 +7,9 @@ mod dialect;
 mod keyset;
 mod mode;
 mod options;
+mod point;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rows;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod server;
@@ -86,6 +89,8 @@ impl Connector for JdbcConnector {
             Target::SqliteMemory => {
                 Err(ConfigError::new("url", "a database in memory is empty, there is nothing to read").hint("name a file: `jdbc:sqlite:PATH`").into())
             }
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            Target::Server(url) => server::source::plan(&options, driver(&options.access(), &url)?, context),
             #[allow(unreachable_patterns)]
             other => Err(not_built(&other)),
         }
@@ -99,6 +104,8 @@ impl Connector for JdbcConnector {
             Target::SqliteMemory => Err(ConfigError::new("url", "a database in memory would be gone with the connection that wrote it")
                 .hint("name a file: `jdbc:sqlite:PATH`")
                 .into()),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            Target::Server(url) => server::sink::plan(&options, driver(&options.access(), &url)?, context),
             #[allow(unreachable_patterns)]
             other => Err(not_built(&other)),
         }
@@ -116,6 +123,18 @@ impl Connector for JdbcConnector {
 
 /// The options that say which table of which database, and how it is reached: the same at both ends.
 const PLACE: [&str; 10] = ["url", "table", "driver", "username", "password", "properties", "tls", "pool", "connectTimeout", "statementTimeout"];
+
+/// What speaks to a server, from the options of either end.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn driver(access: &options::Access<'_>, url: &url::ServerUrl) -> Result<Arc<dyn server::driver::Driver>, ConfigErrors> {
+    let settings = server::settings::Settings::new(access, url)?;
+    match url.server {
+        #[cfg(feature = "postgres")]
+        url::Server::PostgreSql => Ok(Arc::new(postgres::Postgres::new(settings)?)),
+        #[allow(unreachable_patterns)]
+        _ => Err(not_built(&Target::Server(url.clone()))),
+    }
+}
 
 #[allow(dead_code)] // Where every database is built in.
 fn not_built(target: &Target) -> ConfigErrors {

@@ -38,6 +38,8 @@ pub struct JdbcSinkOptions {
     /// Default: transactional.
     #[serde(default)]
     pub guarantee: GuaranteeOption,
+    /// On a server: the schema of the tables in which rows wait for their checkpoint, and of the markers. Default: that of `table`.
+    pub staging_schema: Option<String>,
     /// How long a write is tried again while another program holds a lock it needs, deadlocks or the server is away, before the job fails (and restarts
     /// by its strategy). Default: 60s.
     #[serde(default = "minute")]

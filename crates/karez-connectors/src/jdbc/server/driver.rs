@@ -31,6 +31,15 @@ pub(in super::super) trait Driver: Debug + Send + Sync + 'static {
     /// Opens a connection. It is closed when the session is dropped.
     async fn connect(&self) -> Result<Box<dyn Session>, Failure>;
 
+    /// The number of the type of a column that this connector makes for its own use (64-bit and 16-bit integers).
+    fn type_of(&self, data_type: &DataType) -> u32;
+
+    /// What a column is read as where the user declares another type than [`Column::data_type`] and the driver can give it without a detour.
+    fn reads_as(&self, column: &Column, wanted: &DataType) -> Option<DataType> {
+        let _ = (column, wanted);
+        None
+    }
+
     /// Whether values of an Arrow type can be written to a column, else why not: what would be changed silently is refused.
     fn writes(&self, data_type: &DataType, column: &Column) -> Result<(), String>;
 
@@ -131,7 +140,7 @@ pub(in super::super) trait Session: Send {
     async fn own_tables(&mut self, schema: Option<&str>, prefix: &str) -> Result<Vec<String>, Failure>;
 
     /// Adds rows by the bulk path of the database, all or none, in the transaction under way. A value that cannot be encoded is a failure of kind
-    /// `Row(Some(row))` before anything is sent.
+    /// `Row(Some(row))`, after which the transaction goes on behind its last savepoint.
     async fn load(&mut self, load: &Load<'_>, rows: &RecordBatch) -> Result<(), Failure>;
 
     /// Reads rows as a stream, never more than a few chunks of them in memory; returns when all have been handed over, or when the receiver is gone.

@@ -35,18 +35,14 @@ impl Failure {
         self.message = format!("{what}: {}", self.message);
         self
     }
-
-    /// Whether the same work may succeed when it is tried again.
-    pub(in super::super) const fn is_transient(&self) -> bool {
-        matches!(self.kind, Kind::Conflict | Kind::Connection)
-    }
 }
 
 impl From<Failure> for Error {
     fn from(f: Failure) -> Self {
         match f.kind {
             Kind::Row(_) => Self::record(f.message),
-            Kind::Conflict | Kind::Connection => Self::connection(f.message),
+            Kind::Conflict => Self::external(f.message).retryable(true),
+            Kind::Connection => Self::connection(f.message),
             Kind::User => Self::user(f.message),
             Kind::Server => Self::external(f.message),
         }

@@ -7,6 +7,7 @@ use karez_core::sink::{CommitPermit, SinkRunContext};
 use karez_core::{BadRecord, CommitOutcome, Committable, Committer, Epoch, Error, Reach, Result};
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::super::point::point;
 use super::apply;
 use super::connection::{Database, blocking, ours};
 use super::fit::{self, Fitted};
@@ -93,18 +94,6 @@ impl Committer for SqliteCommitter {
         let sql = "SELECT EXISTS (SELECT 1 FROM __karez_commits WHERE run = ?1 AND node = ?2 AND permit >= ?3)";
         database.call(None, move |c| c.query_row(sql, params![run, node, epoch.0], |r| r.get(0))).await.map(Some)
     }
-}
-
-/// A step at which the crash tests make the process die (`return(kill)`) or fail (feature `failpoints`).
-fn point(name: &str) -> Result<()> {
-    fail::fail_point!(name, |action| {
-        if action.as_deref() == Some("kill") {
-            std::process::abort();
-        }
-        Err(Error::connection(format!("fail point {name}: {}", action.unwrap_or_default())))
-    });
-    let _ = name;
-    Ok(())
 }
 
 /// One transaction for all lots: the rows of a checkpoint become visible together.

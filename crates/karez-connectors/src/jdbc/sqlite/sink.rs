@@ -43,6 +43,9 @@ pub(in super::super) fn plan(options: &JdbcSinkOptions, path: PathBuf, context: 
     if options.evolve_table {
         errors.push(ConfigError::new("evolveTable", "is for database servers").hint("remove it, and ALTER TABLE yourself"));
     }
+    if options.staging_schema.is_some() {
+        errors.push(ConfigError::new("stagingSchema", "a SQLite file has no schemas").hint("remove it"));
+    }
     let input = context.input.visible();
     let key = key(options, &input, &mut errors);
     if options.table.is_empty() || options.table.starts_with("__karez_") || options.table.to_ascii_lowercase().starts_with("sqlite_") {

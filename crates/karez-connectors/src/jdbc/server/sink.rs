@@ -1,0 +1,210 @@
+//! The sink: validates its options against the rows, prepares the database, makes writers and the one committer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::sink::{SinkGuarantee, SinkRunContext, WriterContext};
+use karez_core::{ChangeMode, Committable, Committer, Result, Sink, SinkContext, SinkWriter};
+use serde_json::Value;
+
+use super::super::dialect::Dialect;
+use super::super::options::{GuaranteeOption, JdbcSinkOptions};
+use super::super::rows::key;
+use super::committer::LotCommitter;
+use super::driver::{Driver, Session};
+use super::failure::Failure;
+use super::fit::{self, Fitted};
+use super::flush::{Flusher, failed};
+use super::pool::{Attempts, Pool};
+use super::stage::{Ledger, Lot};
+use super::table::TableName;
+use super::writer::Writer;
+
+/// Rows that are gathered, unless the options say.
+const BATCH_ROWS: usize = 65_536;
+
+/// A sink as its options describe it.
+#[derive(Clone, Debug)]
+pub(super) struct SinkPlan {
+    pub(super) table: TableName,
+    /// Where the ledger and the staging tables are, unless beside the table.
+    staging_schema: Option<String>,
+    /// The columns of the input; empty: append.
+    pub(super) key: Vec<String>,
+    create_table: bool,
+    evolve_table: bool,
+    pub(super) batch_size: usize,
+    pub(super) flush_interval_ms: i64,
+    pub(super) guarantee: GuaranteeOption,
+    pub(super) lock_timeout: Duration,
+    /// The rows, without the engine's columns.
+    pub(super) input: SchemaRef,
+}
+
+/// Validates the options of a sink against the rows it will get. The database is looked at by [`Sink::check`] and [`Sink::prepare`].
+pub(in super::super) fn plan(
+    options: &JdbcSinkOptions,
+    driver: Arc<dyn Driver>,
+    context: SinkContext<'_>,
+) -> Result<Arc<dyn Sink>, ConfigErrors> {
+    let mut errors = Vec::new();
+    let input = context.input.visible();
+    let key = key(options, &input, &mut errors);
+    let table = TableName::parse(&options.table).map_err(|e| errors.push(e)).ok();
+    if options.batch_size == Some(0) {
+        errors.push(ConfigError::new("batchSize", "must be at least 1"));
+    }
+    if context.exactly_once && options.guarantee == GuaranteeOption::AtLeastOnce && key.is_empty() {
+        errors.push(ConfigError::new("guarantee", "the job's `delivery` is exactly-once").hint("remove `guarantee`, or give a `key` to upsert by"));
+    }
+    if input.fields().is_empty() {
+        errors.push(ConfigError::new("table", "the rows have no columns to write"));
+    }
+    if context.input.change_mode == ChangeMode::Changelog && key.is_empty() && errors.is_empty() {
+        errors.push(ConfigError::new("key", "is missing: the rows change, and only a key says which row of the table a change is for").hint("write it like `key: [id]`"));
+    }
+    let (Some(table), true) = (table, errors.is_empty()) else { return Err(ConfigErrors(errors)) };
+    let plan = SinkPlan {
+        table,
+        staging_schema: options.staging_schema.clone(),
+        key,
+        create_table: options.create_table,
+        evolve_table: options.evolve_table,
+        batch_size: options.batch_size.unwrap_or(BATCH_ROWS),
+        flush_interval_ms: options.flush_interval.as_millis(),
+        guarantee: options.guarantee,
+        lock_timeout: options.lock_timeout.0,
+        input,
+    };
+    Ok(Arc::new(ServerSink { plan: Arc::new(plan), pool: Pool::new(driver) }))
+}
+
+impl SinkPlan {
+    /// The ledger of the table's schema, or of the one the options name.
+    pub(super) fn ledger(&self, dialect: &dyn Dialect, fitted: &Fitted) -> Ledger {
+        Ledger::new(dialect, self.staging_schema.as_deref().or(fitted.table.schema.as_deref()))
+    }
+
+    /// The table as it is, and how the rows go into it.
+    pub(super) async fn fitted(&self, session: &mut dyn Session, driver: &dyn Driver) -> Result<Fitted, Failure> {
+        match session.describe(&self.table).await? {
+            Some(table) => fit::fit(self, &table, driver),
+            None => Err(fit::missing(self, driver, &session.table_names(self.table.schema.as_deref()).await?)),
+        }
+    }
+
+    /// Looks at the table without side effects.
+    async fn check(&self, session: &mut dyn Session, driver: &dyn Driver) -> Result<(), Failure> {
+        match session.describe(&self.table).await? {
+            Some(table) if self.evolve_table && !fit::lacking(&self.input, &table).is_empty() => {
+                let lacking: Vec<String> = fit::lacking(&self.input, &table).iter().map(|f| f.name().clone()).collect();
+                let fields: Vec<_> = self.input.fields().iter().filter(|f| !lacking.contains(f.name())).cloned().collect();
+                let rest = Self { input: Arc::new(arrow::datatypes::Schema::new(fields)), key: self.key.iter().filter(|k| !lacking.contains(k)).cloned().collect(), ..self.clone() };
+                fit::fit(&rest, &table, driver).map(drop)
+            }
+            Some(table) => fit::fit(self, &table, driver).map(drop),
+            None if self.create_table => Ok(()),
+            None => Err(fit::missing(self, driver, &session.table_names(self.table.schema.as_deref()).await?)),
+        }
+    }
+
+    /// Creates and changes what is asked for, and throws leftovers away.
+    async fn prepare(&self, session: &mut dyn Session, driver: &dyn Driver, context: &SinkRunContext, keep: &[String]) -> Result<(), Failure> {
+        let dialect = driver.dialect();
+        match session.describe(&self.table).await? {
+            None if self.create_table => {
+                session.execute(&fit::create_table(self, dialect)).await?;
+            }
+            Some(table) if self.evolve_table => {
+                for field in fit::lacking(&self.input, &table) {
+                    let (table, column, of_type) = (self.table.sql(dialect), dialect.quote(field.name()), dialect.column_type(field.data_type()));
+                    session.execute(&format!("ALTER TABLE {table} ADD COLUMN {column} {of_type}")).await?;
+                }
+            }
+            _ => {}
+        }
+        let fitted = self.fitted(session, driver).await?;
+        if self.guarantee == GuaranteeOption::Transactional {
+            let ledger = self.ledger(dialect, &fitted);
+            ledger.create(session, dialect).await?;
+            session.begin(true).await?;
+            ledger.fence(session, dialect, context).await?;
+            ledger.forget_leftovers(session, dialect, context, keep).await?;
+            session.commit().await?;
+            ledger.drop_orphans(session, dialect, context).await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ServerSink {
+    plan: Arc<SinkPlan>,
+    pool: Arc<Pool>,
+}
+
+impl ServerSink {
+    fn is_transactional(&self) -> bool {
+        self.plan.guarantee == GuaranteeOption::Transactional
+    }
+}
+
+#[async_trait]
+impl Sink for ServerSink {
+    fn guarantee(&self) -> SinkGuarantee {
+        match (self.plan.guarantee, self.plan.key.is_empty()) {
+            (GuaranteeOption::Transactional, _) => SinkGuarantee::Transactional,
+            (GuaranteeOption::AtLeastOnce, false) => SinkGuarantee::Idempotent,
+            (GuaranteeOption::AtLeastOnce, true) => SinkGuarantee::AtLeastOnce,
+        }
+    }
+
+    fn key(&self) -> Vec<String> {
+        self.plan.key.clone()
+    }
+
+    fn accepts_changelog(&self) -> bool {
+        !self.plan.key.is_empty()
+    }
+
+    async fn check(&self) -> Result<()> {
+        let mut session = self.pool.get().await?;
+        Ok(self.plan.check(&mut *session, self.pool.driver.as_ref()).await?)
+    }
+
+    async fn prepare(&self, context: &SinkRunContext, committed: &[Committable]) -> Result<()> {
+        let keep = committed.iter().map(|c| Lot::parse(&c.payload).map(|l| l.stage)).collect::<Result<Vec<_>>>()?;
+        let mut attempts = Attempts::within(self.plan.lock_timeout);
+        loop {
+            let prepared = async {
+                let mut session = self.pool.get().await?;
+                let prepared = self.plan.prepare(&mut *session, self.pool.driver.as_ref(), context, &keep).await;
+                if prepared.is_err() {
+                    let _ = session.rollback().await;
+                }
+                prepared
+            }
+            .await;
+            match prepared {
+                Ok(()) => return Ok(()),
+                Err(f) => attempts.again(f, None).await.map_err(failed)?,
+            }
+        }
+    }
+
+    async fn writer(&self, context: WriterContext, _: Vec<Value>) -> Result<Box<dyn SinkWriter>> {
+        let mut session = self.pool.get().await?;
+        let fitted = self.plan.fitted(&mut *session, self.pool.driver.as_ref()).await?;
+        Ok(Box::new(Writer::new(Flusher::new(Arc::clone(&self.plan), Arc::clone(&self.pool), fitted, context))))
+    }
+
+    async fn committer(&self, context: &SinkRunContext) -> Result<Option<Box<dyn Committer>>> {
+        if !self.is_transactional() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(LotCommitter::new(Arc::clone(&self.plan), Arc::clone(&self.pool), context.clone()))))
+    }
+}
