@@ -52,7 +52,14 @@ pub(super) async fn table(session: &mut PgSession, name: &TableName) -> Result<O
         .await?;
     let given = given
         .iter()
-        .map(|r| Given { name: text(r, 0), oid: number(r, 1), typmod: number(r, 2), not_null: yes(r, 3), has_default: yes(r, 4), generated: yes(r, 5) })
+        .map(|r| Given {
+            name: text(r, 0),
+            oid: number(r, 1),
+            typmod: number(r, 2),
+            not_null: yes(r, 3),
+            has_default: yes(r, 4),
+            generated: yes(r, 5),
+        })
         .collect();
     let columns = columns(session, given).await?;
     let indices = session
@@ -136,16 +143,7 @@ pub(super) async fn columns(session: &mut PgSession, given: Vec<Given>) -> Resul
                 }
             }
         }
-        columns.push(Column {
-            name: g.name,
-            declared,
-            type_id,
-            element_id,
-            data_type,
-            not_null,
-            has_default: g.has_default,
-            generated: g.generated,
-        });
+        columns.push(Column { name: g.name, declared, type_id, element_id, data_type, not_null, has_default: g.has_default, generated: g.generated });
     }
     Ok(columns)
 }

@@ -206,7 +206,9 @@ impl Cell {
             Self::Int16(a) => put!(out, a, row, |v| v.to_be_bytes()),
             Self::Int32(a) => put!(out, a, row, |v| v.to_be_bytes()),
             Self::Int64(a) => put!(out, a, row, |v| v.to_be_bytes()),
-            Self::Oid(a, name) => put!(out, a, row, |v| u32::try_from(v).map_err(|_| format!("column `{name}`: {v} is out of range for oid"))?.to_be_bytes()),
+            Self::Oid(a, name) => {
+                put!(out, a, row, |v| u32::try_from(v).map_err(|_| format!("column `{name}`: {v} is out of range for oid"))?.to_be_bytes())
+            }
             Self::Float32(a) => put!(out, a, row, |v| v.to_be_bytes()),
             Self::Float64(a) => put!(out, a, row, |v| v.to_be_bytes()),
             Self::Date(a) => put!(out, a, row, |v| v.checked_sub(EPOCH_DAYS).ok_or("a date beyond PostgreSQL's")?.to_be_bytes()),

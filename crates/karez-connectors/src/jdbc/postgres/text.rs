@@ -109,10 +109,12 @@ pub(super) fn time_with_zone(out: &mut String, v: &[u8; 12]) {
         temporal::time(out, micros, 1_000_000);
     }
     let _ = write!(out, "{}{:02}", if east < 0 { '-' } else { '+' }, east.abs() / 3_600);
-    for rest in [east.abs() / 60 % 60, east.abs() % 60] {
-        if rest != 0 || (rest == 0 && east.abs() % 60 != 0) {
-            let _ = write!(out, ":{rest:02}");
-        }
+    let (minutes, seconds) = (east.abs() / 60 % 60, east.abs() % 60);
+    if minutes != 0 || seconds != 0 {
+        let _ = write!(out, ":{minutes:02}");
+    }
+    if seconds != 0 {
+        let _ = write!(out, ":{seconds:02}");
     }
 }
 

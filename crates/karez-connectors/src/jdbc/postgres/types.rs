@@ -184,9 +184,8 @@ pub(super) fn canonical(from: &DataType, column: &Column) -> Option<DataType> {
             t if is_string || t.is_floating() => Some(DataType::Utf8),
             _ => None,
         },
-        BYTEA => {
-            matches!(plain, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)).then_some(DataType::Binary)
-        }
+        BYTEA => matches!(plain, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
+            .then_some(DataType::Binary),
         UUID => match plain {
             DataType::FixedSizeBinary(16) => Some(plain.clone()),
             _ => is_string.then_some(DataType::Utf8),

@@ -48,7 +48,11 @@ pub(super) async fn candidate(session: &mut PgSession, growth: &Growth<'_>, now_
             Some(KeyValue::Integer(after)) => format!(" WHERE {column} > {after}"),
             Some(other) => format!(" WHERE {column} > {}", literal(&other.to_string())),
         };
-        format!("SELECT {column} FROM {}{behind}{} ORDER BY {column} DESC LIMIT 1", growth.from, if behind.is_empty() { format!(" WHERE {column} IS NOT NULL") } else { String::new() })
+        format!(
+            "SELECT {column} FROM {}{behind}{} ORDER BY {column} DESC LIMIT 1",
+            growth.from,
+            if behind.is_empty() { format!(" WHERE {column} IS NOT NULL") } else { String::new() }
+        )
     };
     let rows = session.query(&sql).await?;
     let Some(bound) = one(&rows).map(literal) else { return Ok(None) };
@@ -121,7 +125,8 @@ async fn refuse_blindness(session: &mut PgSession, growth: &Growth<'_>) -> Resul
             ))
             .await?;
         if let Some(name) = one(&rows) {
-            let why = format!("the sequence `{name}` of `{}` does not give its numbers in order (CACHE above 1, CYCLE, or downwards)", growth.column.name);
+            let why =
+                format!("the sequence `{name}` of `{}` does not give its numbers in order (CACHE above 1, CYCLE, or downwards)", growth.column.name);
             return Err(Failure::new(Kind::User, format!("{why}: ALTER SEQUENCE {name} CACHE 1, or {advice}")));
         }
     }

@@ -149,7 +149,13 @@ pub(super) async fn loaded(session: &mut dyn Session, load: &Load<'_>, rows: &Re
 }
 
 /// A staged row as a JSON object of the table's columns.
-pub(super) async fn letter(session: &mut dyn Session, dialect: &dyn Dialect, fitted: &Fitted, stage: &TableName, number: i64) -> Result<String, Failure> {
+pub(super) async fn letter(
+    session: &mut dyn Session,
+    dialect: &dyn Dialect,
+    fitted: &Fitted,
+    stage: &TableName,
+    number: i64,
+) -> Result<String, Failure> {
     let columns: Vec<Column> = fitted.columns.iter().filter(|c| c.data_type.is_some()).cloned().collect();
     let list = dialect.list(&mut columns.iter().map(|c| c.name.as_str()));
     let sql = format!("SELECT {list} FROM {} WHERE {} = {number}", stage.sql(dialect), dialect.quote(NUMBER));
@@ -163,11 +169,8 @@ pub(super) async fn letter(session: &mut dyn Session, dialect: &dyn Dialect, fit
 
 /// Columns as they were read, as a batch.
 pub(super) fn batch(columns: &[Column], arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let fields: Vec<arrow::datatypes::Field> = columns
-        .iter()
-        .zip(&arrays)
-        .map(|(c, a)| arrow::datatypes::Field::new(&c.name, a.data_type().clone(), true))
-        .collect();
+    let fields: Vec<arrow::datatypes::Field> =
+        columns.iter().zip(&arrays).map(|(c, a)| arrow::datatypes::Field::new(&c.name, a.data_type().clone(), true)).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::new(arrow::datatypes::Schema::new(fields)), arrays, &options).map_err(Error::from)
 }

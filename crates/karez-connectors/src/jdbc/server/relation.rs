@@ -114,8 +114,11 @@ impl Relation {
                             }
                             Some(from) if from != field.data_type() && !can_cast_types(from, field.data_type()) => {
                                 errors.push(
-                                    ConfigError::new(path, format!("the type `{}` of the column cannot be read as {}", column.declared, field.data_type()))
-                                        .hint("declare another type, or cast it in a `query`"),
+                                    ConfigError::new(
+                                        path,
+                                        format!("the type `{}` of the column cannot be read as {}", column.declared, field.data_type()),
+                                    )
+                                    .hint("declare another type, or cast it in a `query`"),
                                 );
                             }
                             Some(_) => columns.push(column.clone()),

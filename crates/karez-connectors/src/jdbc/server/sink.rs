@@ -45,11 +45,7 @@ pub(super) struct SinkPlan {
 }
 
 /// Validates the options of a sink against the rows it will get. The database is looked at by [`Sink::check`] and [`Sink::prepare`].
-pub(in super::super) fn plan(
-    options: &JdbcSinkOptions,
-    driver: Arc<dyn Driver>,
-    context: SinkContext<'_>,
-) -> Result<Arc<dyn Sink>, ConfigErrors> {
+pub(in super::super) fn plan(options: &JdbcSinkOptions, driver: Arc<dyn Driver>, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
     let mut errors = Vec::new();
     let input = context.input.visible();
     let key = key(options, &input, &mut errors);
@@ -64,7 +60,10 @@ pub(in super::super) fn plan(
         errors.push(ConfigError::new("table", "the rows have no columns to write"));
     }
     if context.input.change_mode == ChangeMode::Changelog && key.is_empty() && errors.is_empty() {
-        errors.push(ConfigError::new("key", "is missing: the rows change, and only a key says which row of the table a change is for").hint("write it like `key: [id]`"));
+        errors.push(
+            ConfigError::new("key", "is missing: the rows change, and only a key says which row of the table a change is for")
+                .hint("write it like `key: [id]`"),
+        );
     }
     let (Some(table), true) = (table, errors.is_empty()) else { return Err(ConfigErrors(errors)) };
     let plan = SinkPlan {
@@ -102,7 +101,11 @@ impl SinkPlan {
             Some(table) if self.evolve_table && !fit::lacking(&self.input, &table).is_empty() => {
                 let lacking: Vec<String> = fit::lacking(&self.input, &table).iter().map(|f| f.name().clone()).collect();
                 let fields: Vec<_> = self.input.fields().iter().filter(|f| !lacking.contains(f.name())).cloned().collect();
-                let rest = Self { input: Arc::new(arrow::datatypes::Schema::new(fields)), key: self.key.iter().filter(|k| !lacking.contains(k)).cloned().collect(), ..self.clone() };
+                let rest = Self {
+                    input: Arc::new(arrow::datatypes::Schema::new(fields)),
+                    key: self.key.iter().filter(|k| !lacking.contains(k)).cloned().collect(),
+                    ..self.clone()
+                };
                 fit::fit(&rest, &table, driver).map(drop)
             }
             Some(table) => fit::fit(self, &table, driver).map(drop),

@@ -76,7 +76,8 @@ pub(in super::super) fn plan(
         errors.push(ConfigError::new("partitionColumn", "has no use without `numPartitions`").hint("set `numPartitions` to 2 or more, or remove it"));
     }
     if options.visibility_delay.is_some() && options.mode == ReadMode::Bulk {
-        errors.push(ConfigError::new("visibilityDelay", "`mode: bulk` does not use it").hint("it holds new rows back in the modes that wait for them"));
+        errors
+            .push(ConfigError::new("visibilityDelay", "`mode: bulk` does not use it").hint("it holds new rows back in the modes that wait for them"));
     }
     if !errors.is_empty() {
         return Err(ConfigErrors(errors));

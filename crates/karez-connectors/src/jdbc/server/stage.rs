@@ -132,10 +132,7 @@ impl Ledger {
     pub(super) async fn create(&self, session: &mut dyn Session, dialect: &dyn Dialect) -> Result<(), Failure> {
         let (name, text) = (dialect.name_type(), dialect.text_type());
         let statements = [
-            format!(
-                "{} (run {name} NOT NULL, node {name} NOT NULL, generation BIGINT NOT NULL, PRIMARY KEY (run, node))",
-                self.generations
-            ),
+            format!("{} (run {name} NOT NULL, node {name} NOT NULL, generation BIGINT NOT NULL, PRIMARY KEY (run, node))", self.generations),
             format!(
                 "{} (stage {name} NOT NULL, job {name} NOT NULL, node {name} NOT NULL, run {name} NOT NULL, generation BIGINT NOT NULL, subtask BIGINT NOT NULL, \
                  number BIGINT NOT NULL, epoch BIGINT, PRIMARY KEY (stage))",
@@ -236,8 +233,7 @@ impl Ledger {
     /// Removes staging tables. Outside of a transaction that must not fail: some databases commit before it.
     pub(super) async fn drop_stages(&self, session: &mut dyn Session, dialect: &dyn Dialect, stages: &[String]) -> Result<(), Failure> {
         for some in stages.chunks(50) {
-            let names: Vec<String> =
-                some.iter().map(|s| TableName { schema: self.schema.clone(), name: s.clone() }.sql(dialect)).collect();
+            let names: Vec<String> = some.iter().map(|s| TableName { schema: self.schema.clone(), name: s.clone() }.sql(dialect)).collect();
             session.execute(&format!("DROP TABLE IF EXISTS {}", names.join(", "))).await?;
         }
         Ok(())
@@ -297,7 +293,13 @@ impl Ledger {
     }
 
     /// Whether a commit of this run had a permit for the epoch or a later one.
-    pub(super) async fn is_committed(&self, session: &mut dyn Session, dialect: &dyn Dialect, context: &SinkRunContext, epoch: u64) -> Result<bool, Failure> {
+    pub(super) async fn is_committed(
+        &self,
+        session: &mut dyn Session,
+        dialect: &dyn Dialect,
+        context: &SinkRunContext,
+        epoch: u64,
+    ) -> Result<bool, Failure> {
         let sql = format!("SELECT 1 FROM {} WHERE {} AND permit >= {epoch} LIMIT 1", self.commits, Self::of(dialect, context));
         Ok(!session.query(&sql).await?.is_empty())
     }

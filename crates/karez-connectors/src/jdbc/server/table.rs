@@ -37,11 +37,6 @@ impl TableName {
         Ok(Self { schema, name })
     }
 
-    /// Another table in the same schema.
-    pub(in super::super) fn beside(&self, name: impl Into<String>) -> Self {
-        Self { schema: self.schema.clone(), name: name.into() }
-    }
-
     /// As it stands in SQL.
     pub(in super::super) fn sql(&self, dialect: &dyn Dialect) -> String {
         match &self.schema {
