@@ -5,4 +5,5 @@ mod file_sink;
 mod file_source;
 mod generator;
 mod jdbc;
+mod kafka_source;
 mod stdout;

@@ -1,0 +1,84 @@
+//! Rows of transactions.
+
+use krafka::producer::TransactionalProducer;
+use serde_json::json;
+
+use super::*;
+
+async fn producer(topic: &Topic) -> TransactionalProducer {
+    let timeouts = topic.kafka.producer().transaction_timeout(Duration::from_secs(60)).delivery_timeout(Duration::from_secs(45));
+    timeouts.build_transactional(unique("tx")).await.unwrap()
+}
+
+async fn send(producer: &TransactionalProducer, topic: &Topic, numbers: std::ops::Range<i64>) {
+    for n in numbers {
+        producer.send(topic.record(0, json!({ "n": n }).to_string())).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rows_of_aborted_transactions_are_left_out() {
+    let topic = Topic::new(1).await;
+    let producer = producer(&topic).await;
+    producer.begin().unwrap();
+    send(&producer, &topic, 0..5).await;
+    producer.commit().await.unwrap();
+    producer.begin().unwrap();
+    send(&producer, &topic, 100..105).await;
+    producer.abort().await.unwrap();
+    topic.count(0, 5..8).await;
+    producer.begin().unwrap();
+    send(&producer, &topic, 8..10).await;
+    producer.commit().await.unwrap();
+    let mut job = Job::start(&topic.config(json!({})), &numbers()).await;
+    assert_eq!(job.settle().await.take(), texts(0..10));
+    let saved = job.save();
+    let mut again = Job::restore(&topic.config(json!({})), &numbers(), &saved).await;
+    assert!(again.settle().await.take().is_empty());
+    let all = topic.config(json!({ "isolationLevel": "read_uncommitted" }));
+    assert_eq!(Job::start(&all, &numbers()).await.settle().await.take().len(), 15);
+}
+
+#[tokio::test]
+async fn rows_of_an_open_transaction_wait_for_its_end() {
+    let topic = Topic::new(1).await;
+    let producer = producer(&topic).await;
+    topic.count(0, 0..3).await;
+    producer.begin().unwrap();
+    send(&producer, &topic, 3..6).await;
+    topic.count(0, 6..9).await;
+    let mut job = Job::start(&topic.config(json!({})), &numbers()).await;
+    assert_eq!(job.settle().await.take(), texts(0..3), "those behind wait, too: order is kept");
+    producer.commit().await.unwrap();
+    assert_eq!(job.read(6).await.take(), texts(3..9));
+}
+
+#[tokio::test]
+async fn two_transactions_that_overlap_are_told_apart() {
+    let topic = Topic::new(1).await;
+    let (kept, dropped) = (producer(&topic).await, producer(&topic).await);
+    kept.begin().unwrap();
+    dropped.begin().unwrap();
+    for n in 0..5 {
+        send(&kept, &topic, n..n + 1).await;
+        send(&dropped, &topic, n + 100..n + 101).await;
+    }
+    dropped.abort().await.unwrap();
+    send(&kept, &topic, 5..6).await;
+    kept.commit().await.unwrap();
+    assert_eq!(Job::start(&topic.config(json!({})), &numbers()).await.settle().await.take(), texts(0..6));
+}
+
+#[tokio::test]
+async fn a_bounded_read_ends_behind_an_aborted_tail() {
+    let topic = Topic::new(1).await;
+    let producer = producer(&topic).await;
+    topic.count(0, 0..3).await;
+    producer.begin().unwrap();
+    send(&producer, &topic, 100..105).await;
+    producer.abort().await.unwrap();
+    let source = try_source(&topic.config(json!({})), Some(&numbers()), true).unwrap();
+    let mut job = Job::new(source, false, None).await.unwrap();
+    job.settle().await;
+    assert_eq!((job.take(), job.partitions()), (texts(0..3), 0));
+}
