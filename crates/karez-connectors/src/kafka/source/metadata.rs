@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder, StructBuilder, TimestampMillisecondArray, UInt32Array,
+    new_null_array,
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use indexmap_like::Pairs;
-use karez_core::Result;
 use karez_core::config::ConfigError;
+use karez_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -148,6 +149,28 @@ impl MetadataPlan {
     /// The same of some of its columns.
     pub(super) fn project(&self, columns: &[usize]) -> Self {
         Self { columns: columns.iter().filter_map(|&c| self.columns.get(c).cloned()).collect() }
+    }
+
+    /// The columns for rows of which nothing but their origin is known: no key, no headers, no time.
+    pub(super) fn of_letter(&self, origin: Option<(TopicPartition, i64)>, rows: usize) -> Result<Vec<ArrayRef>> {
+        let known = || origin.as_ref().ok_or_else(|| Error::record("the letter does not say from which topic, partition and offset it came"));
+        let columns = self.columns.iter().map(|(field, key)| {
+            Ok::<ArrayRef, Error>(match key {
+                MetadataKey::Topic => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&known()?.0.topic, rows))),
+                MetadataKey::Partition => Arc::new(Int32Array::from_value(known()?.0.partition, rows)),
+                MetadataKey::Offset => Arc::new(Int64Array::from_value(known()?.1, rows)),
+                MetadataKey::TimestampType => Arc::new(StringArray::from_iter_values(std::iter::repeat_n("NoTimestampType", rows))),
+                MetadataKey::Headers => {
+                    let mut builder = Builder::new(*key);
+                    if let Builder::Headers(list) = &mut builder {
+                        (0..rows).for_each(|_| list.append(true));
+                    }
+                    builder.finish(&TopicPartition { topic: String::new(), partition: 0 }, rows)
+                }
+                MetadataKey::Timestamp | MetadataKey::Key => new_null_array(field.data_type(), rows),
+            })
+        });
+        columns.collect()
     }
 
     pub(super) fn gather(&self) -> Gathered {

@@ -12,6 +12,7 @@ mod check;
 mod commit;
 mod enumerator;
 mod fetch;
+mod letter;
 mod metadata;
 mod offsets;
 mod options;
@@ -25,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use karez_core::config::ConfigErrors;
-use karez_core::source::{Boundedness, ReaderContext, Replay, SplitAssignment};
+use karez_core::source::{Boundedness, LetterDecoder, ReaderContext, Replay, SplitAssignment};
 use karez_core::{Epoch, Error, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema};
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ use super::client::SharedClient;
 use commit::AutoCommit;
 use enumerator::{PartitionEnumerator, starts};
 use fetch::Fetcher;
+use letter::MessageLetters;
 use plan::{Commit, Plan};
 use position::Position;
 use reader::PartitionReader;
@@ -155,6 +157,10 @@ impl Source for KafkaSource {
         let position = self.sought(split).await?;
         let fetching = self.fetching(&context).await?;
         Ok(Box::new(PartitionReader::open(Arc::clone(&self.plan), fetching, position, context)?))
+    }
+
+    fn letter_decoder(&self) -> Result<Box<dyn LetterDecoder>> {
+        Ok(Box::new(MessageLetters::new(Arc::clone(&self.plan))?))
     }
 
     async fn notify_committed(&self, _: Epoch, splits: &[Split]) -> Result<()> {

@@ -24,7 +24,7 @@ async fn every_compression_is_read() {
             handles.push(producer.enqueue(record).await.unwrap());
         }
         for handle in handles {
-            handle.await.unwrap();
+            let _ = handle.await.unwrap();
         }
         producer.close().await.unwrap();
     }
@@ -121,8 +121,8 @@ async fn empty_huge_and_unicode_values_are_read_as_they_are() {
     let huge = "ü".repeat(4_000_000);
     let producer = topic.kafka.producer().max_request_size(12_000_000).build().await.unwrap();
     for value in ["", "坎儿井 🚰", &huge, "behind it"] {
-        producer.send(topic.record(0, value.to_owned())).await.unwrap();
-        producer.send(topic.record(1, value.to_owned())).await.unwrap();
+        let _ = producer.send(topic.record(0, value.to_owned())).await.unwrap();
+        let _ = producer.send(topic.record(1, value.to_owned())).await.unwrap();
     }
     let config = topic.config(json!({ "format": "raw", "properties": { "max.partition.fetch.bytes": 1000 } }));
     let mut job = Job::start(&config, &text()).await;

@@ -93,7 +93,7 @@ impl Topic {
             handles.push(producer.enqueue(record).await.unwrap());
         }
         for handle in handles {
-            handle.await.unwrap();
+            let _ = handle.await.unwrap();
         }
         producer.close().await.unwrap();
     }

@@ -12,7 +12,7 @@ async fn producer(topic: &Topic) -> TransactionalProducer {
 
 async fn send(producer: &TransactionalProducer, topic: &Topic, numbers: std::ops::Range<i64>) {
     for n in numbers {
-        producer.send(topic.record(0, json!({ "n": n }).to_string())).await.unwrap();
+        let _ = producer.send(topic.record(0, json!({ "n": n }).to_string())).await.unwrap();
     }
 }
 
