@@ -119,6 +119,31 @@ async fn an_idle_split_does_not_hold_the_watermark_back_and_when_all_are_idle_it
 }
 
 #[tokio::test]
+async fn a_split_of_which_nobody_knows_whether_it_has_rows_holds_the_watermark_back() {
+    let bench = Bench::new();
+    let (stepped, store, watermarks) = (Stepped::new(false, &["a", "b"]), Store::new(), Arc::new(Mutex::new(Vec::new())));
+    stepped.pend(1, true);
+    let job = graph(settings())
+        .add_source("in", source(&stepped))
+        .event_time(event_time(Some(1)))
+        .add_operator("hold", hold(&watermarks))
+        .add_sink("out", sink(&store))
+        .connect("in", "hold")
+        .connect("hold", "out");
+    let handle = bench.start(&job).await;
+    for n in 1..=20 {
+        stepped.push_to(0, &[(0, n, n * 10)]);
+        until("a is read", || stepped.reads() == usize::try_from(n).unwrap()).await;
+    }
+    // Long after the idle timeout: b has been asked again and again, and has not said that there is nothing.
+    assert!(watermarks.lock().unwrap().is_empty(), "{watermarks:?}");
+    stepped.pend(1, false);
+    store.has(19).await;
+    handle.cancel();
+    ended(&handle).await;
+}
+
+#[tokio::test]
 async fn an_idle_source_does_not_hold_back_the_watermark_of_a_node_with_two_inputs() {
     let bench = Bench::new();
     let (busy, idle, store, watermarks) = (Stepped::stream(), Stepped::stream(), Store::new(), Arc::new(Mutex::new(Vec::new())));

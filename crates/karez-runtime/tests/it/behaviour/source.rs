@@ -39,6 +39,7 @@ struct Script {
     batches: Vec<(Vec<Row>, Vec<BadRecord>)>,
     closed: bool,
     says_nothing: bool,
+    pending: bool,
 }
 
 /// What the test steps.
@@ -112,6 +113,11 @@ impl Stepped {
     /// From now on the split answers `Nothing` where it would have waited.
     pub fn say_nothing(&self, split: usize) {
         self.change(split, |s| s.says_nothing = true);
+    }
+
+    /// Whether the split answers that it does not know, instead of `Nothing`.
+    pub fn pend(&self, split: usize, pending: bool) {
+        self.change(split, |s| s.pending = pending);
     }
 
     pub fn reads(&self) -> usize {
@@ -212,6 +218,9 @@ impl SplitReader for Reader {
                 }
                 if script.closed {
                     return Ok(Read::End);
+                }
+                if script.pending {
+                    return Ok(Read::Pending);
                 }
                 if script.says_nothing {
                     return Ok(Read::Nothing);
