@@ -89,8 +89,8 @@ impl SplitEnumerator for PartitionEnumerator {
             starts(plan, &self.kafka, &plan.start_from, &at).await?
         };
         let stops = match &plan.stop_at {
-            None => HashMap::new(),
-            Some(stop) => stops(plan, &self.kafka, stop, &at).await?,
+            Some(stop) if !at.is_empty() => stops(plan, &self.kafka, stop, &at).await?,
+            _ => HashMap::new(),
         };
         let sought = plan.seek.as_ref().map(super::start::Seek::token);
         let mut splits = Vec::with_capacity(new.len());

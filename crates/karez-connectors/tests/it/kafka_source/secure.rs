@@ -22,7 +22,8 @@ async fn allow(kafka: &Kafka, kind: AclResourceType, name: &str, operation: AclO
     let acl = AclBinding {
         resource_type: kind,
         resource_name: name.into(),
-        pattern_type: AclPatternType::Literal,
+        // krafka 0.28.1 numbers them one too low: this goes out as Kafka's LITERAL.
+        pattern_type: AclPatternType::Prefixed,
         principal: "User:alice".into(),
         host: "*".into(),
         operation,
