@@ -54,7 +54,7 @@ async fn a_topic_created_again_under_its_name_fails_the_job() {
     topic.count(0, 0..10).await;
     let config = topic.config(json!({}));
     let mut job = Job::start(&config, &numbers()).await;
-    job.settle().await;
+    assert_eq!(job.settle().await.take(), texts(0..10));
     let saved = job.save();
     topic.delete().await;
     let deadline = Instant::now() + PATIENCE;
