@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use serde_json::Value;
 
-use crate::config::{self, ConfigErrors};
+use crate::config::{self, ConfigError, ConfigErrors};
 use crate::sink::SinkGuarantee;
-use crate::{Sink, Source, StreamSchema};
+use crate::{Lookup, LookupContext, Sink, Source, StreamSchema};
 
 /// An external system. Registered by name in a [`crate::Registry`], a third party's in the same way as ours.
 ///
@@ -30,6 +30,11 @@ pub trait Connector: Send + Sync + 'static {
         None
     }
 
+    /// The options of its look-ups as a JSON Schema; `None` where it has none.
+    fn lookup_options(&self) -> Option<schemars::Schema> {
+        None
+    }
+
     /// What can be said about the options of its source while the rows are not known, as when their declaration has errors of its own. Here: keys it
     /// does not know; those that parse them say more.
     fn check_source(&self, config: &Value) -> Result<(), ConfigErrors> {
@@ -45,6 +50,11 @@ pub trait Connector: Send + Sync + 'static {
     /// is acknowledged. Where reading never leaves one, nothing.
     fn leave_no_trace(&self, config: &mut Value) {
         let _ = config;
+    }
+
+    /// What can be said about the options of its look-ups while the rows are not known. Here: keys it does not know.
+    fn check_lookup(&self, config: &Value) -> Result<(), ConfigErrors> {
+        self.lookup_options().map_or(Ok(()), |options| config::check_keys(config, &options))
     }
 
     /// What its sink can promise over crashes, depending on its options: for the table of connectors.
@@ -67,6 +77,13 @@ pub trait Connector: Send + Sync + 'static {
     fn read_back(&self, sink: &Value) -> Result<Option<ReadBack>, ConfigErrors> {
         let _ = sink;
         Ok(None)
+    }
+
+    /// Makes a look-up of rows by key; may look at the outside for the types of columns, without side effects. Asked for only where there are
+    /// [`Self::lookup_options`].
+    fn lookup(&self, context: LookupContext<'_>) -> Result<Arc<dyn Lookup>, ConfigErrors> {
+        let _ = context;
+        Err(ConfigError::new("", format!("connector `{}` has no look-ups", self.name())).into())
     }
 }
 

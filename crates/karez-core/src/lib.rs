@@ -4,6 +4,7 @@
 //! belongs ([`key_group`]), what can go wrong ([`Error`]), and the contracts that sources, operators and sinks keep
 //! ([`source`], [`operator`], [`sink`], [`state`]). This crate knows no DataFusion, no tokio task, no file and no SQL.
 
+pub mod async_operator;
 pub mod clock;
 pub mod config;
 pub mod connector;
@@ -11,6 +12,7 @@ pub mod dead_letter;
 pub mod element;
 pub mod error;
 pub mod key_group;
+pub mod lookup;
 pub mod metrics;
 pub mod operator;
 pub mod registry;
@@ -22,12 +24,14 @@ pub mod sql_type;
 pub mod state;
 pub mod time;
 
+pub use async_operator::{AsyncOperator, AsyncSpec};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use connector::{Connector, ReadBack, SinkContext, SourceContext};
 pub use dead_letter::{BadRecord, Letter};
 pub use element::{Barrier, BarrierKind, CheckpointId, Element};
 pub use error::{Error, Reach, Result, Whose};
 pub use key_group::{KeyGroup, KeyGroupRange};
+pub use lookup::{Lookup, LookupContext, LookupReader};
 pub use operator::{Distribution, Operator, OperatorContext, OperatorSpec, Output, Progress};
 pub use registry::{OperatorFactory, PlanContext, Registry};
 pub use run::{Epoch, Generation, RunId};

@@ -135,6 +135,8 @@ node_metrics! {
     breaker_opened: Counter => breaker_opened: u64;
     /// Calls to the outside that are under way.
     in_flight: Gauge => in_flight: i64;
+    /// Rows of an operator that waits for the outside which have not been answered yet.
+    rows_in_flight: Gauge => rows_in_flight: i64;
     /// Time spent working. Counted in nanoseconds, reported in milliseconds.
     busy_ns: Counter => busy_ms: u64, divided by 1_000_000;
     /// Time spent waiting for input. Counted in nanoseconds, reported in milliseconds.

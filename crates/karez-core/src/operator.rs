@@ -3,13 +3,16 @@
 //! Operators are synchronous: a chain is called from one task, which alone awaits. They are **resumable**: when [`Output::is_full`]
 //! the operator keeps the rest of its work, answers [`Progress::More`], and gets [`Operator::resume`] once there is room.
 //! Nothing else is called in between.
+//!
+//! An operator that waits for the outside is of another kind: see [`crate::async_operator`].
 
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 
+use crate::async_operator::not_synchronous;
 use crate::metrics::NodeMetrics;
 use crate::state::{Snapshot, StateStore};
-use crate::{BadRecord, Clock, Result, StreamSchema, Watermark};
+use crate::{AsyncSpec, BadRecord, Clock, Result, StreamSchema, Watermark};
 
 /// How rows must be spread over the subtasks of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +96,16 @@ pub trait OperatorSpec: Send + Sync + 'static {
         String::new()
     }
 
-    /// A running operator, its state as `context.state` restores it.
-    fn create(&self, context: OperatorContext<'_>) -> Result<Box<dyn Operator>>;
+    /// For an operator that waits for the outside: how it does so. It is made by that, not by [`Self::create`], and has one input, one output, no state.
+    fn asynchronous(&self) -> Option<&dyn AsyncSpec> {
+        None
+    }
+
+    /// A running operator, its state as `context.state` restores it. For every operator that is not [`Self::asynchronous`].
+    fn create(&self, context: OperatorContext<'_>) -> Result<Box<dyn Operator>> {
+        let _ = context;
+        Err(not_synchronous())
+    }
 }
 
 /// What a running operator may use.

@@ -1,6 +1,7 @@
 //! Where the types named in a job are looked up. Filled by the binary (or by Rust code that embeds Karez); the engine has no list of its own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -43,6 +44,8 @@ pub struct PlanContext<'a> {
     pub bounded: bool,
     /// `type: batch`: the watermark comes at the end, so no row is late and no window fires before.
     pub batch: bool,
+    /// Where the connectors are that it asks by name.
+    pub registry: &'a Registry,
 }
 
 /// Connectors and operators by name.
@@ -50,6 +53,12 @@ pub struct PlanContext<'a> {
 pub struct Registry {
     connectors: BTreeMap<&'static str, Arc<dyn Connector>>,
     operators: BTreeMap<&'static str, Arc<dyn OperatorFactory>>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("connectors", &self.connectors.keys()).field("operators", &self.operators.keys()).finish()
+    }
 }
 
 impl Registry {

@@ -276,7 +276,14 @@ impl<'a> Binder<'a, '_> {
                     }
                 };
                 let batch = self.topology.graph.settings.job_type == JobType::Batch;
-                match factory.plan(PlanContext { node: &node.name, config, inputs: &inputs, bounded: bounded || batch, batch }) {
+                match factory.plan(PlanContext {
+                    node: &node.name,
+                    config,
+                    inputs: &inputs,
+                    bounded: bounded || batch,
+                    batch,
+                    registry: self.registry,
+                }) {
                     Ok(spec) => spec,
                     Err(e) => {
                         self.errors.config(&node.name, "", e);
@@ -303,7 +310,8 @@ impl<'a> Binder<'a, '_> {
         };
         let factory = self.registry.operator(name).map_err(|e| self.errors.push(PlanError::of_config(&node.name, "", e))).ok()?;
         let batch = self.topology.graph.settings.job_type == JobType::Batch;
-        let plan = |bounded| factory.plan(PlanContext { node: &node.name, config, inputs, bounded: bounded || batch, batch });
+        let plan =
+            |bounded| factory.plan(PlanContext { node: &node.name, config, inputs, bounded: bounded || batch, batch, registry: self.registry });
         match (plan(true), plan(false)) {
             (Ok(one), Ok(other)) => (one.outputs() == other.outputs()).then(|| one.outputs().to_vec()),
             (Err(mut one), Err(other)) => {

@@ -202,12 +202,14 @@ fn a_graph_survives_json_and_a_node_in_code_says_why_it_does_not() {
     let text = serde_json::to_string(&g).unwrap();
     let back: StreamGraph = serde_json::from_str(&text).unwrap();
     assert_eq!(serde_json::to_string(&back).unwrap(), text);
-    let spec = registry().operator("filter").unwrap().plan(karez_core::PlanContext {
+    let registry = registry();
+    let spec = registry.operator("filter").unwrap().plan(karez_core::PlanContext {
         node: "f",
         config: &json!({ "where": "true" }),
         inputs: &[karez_core::dead_letter::stream_schema()],
         bounded: false,
         batch: false,
+        registry: &registry,
     });
     let g = graph()
         .add_source("in", source(none()))

@@ -41,7 +41,7 @@ pub fn plan_as(operator: &str, config: Value, inputs: &[StreamSchema], batch: bo
 pub fn plan_in(operator: &str, config: Value, inputs: &[StreamSchema], bounded: bool, batch: bool) -> Result<Arc<dyn OperatorSpec>, String> {
     let registry = karez_operators::register(Registry::new());
     let factory = registry.operator(operator).map_err(|e| e.to_string())?;
-    factory.plan(PlanContext { node: "node", config: &config, inputs, bounded, batch }).map_err(|e| e.to_string())
+    factory.plan(PlanContext { node: "node", config: &config, inputs, bounded, batch, registry: &registry }).map_err(|e| e.to_string())
 }
 
 // ===== rows =====

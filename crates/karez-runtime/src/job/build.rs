@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use karez_core::async_operator::AsyncContext;
+use karez_core::metrics::NodeMetrics;
 use karez_core::sink::{SinkRunContext, WriterContext};
-use karez_core::{CheckpointId, Clock, Error, OperatorContext, Result};
-use karez_graph::{Exchange, JobGraph, JobVertex, Overflow, Port};
+use karez_core::{CheckpointId, Clock, Error, Operator, OperatorContext, Result};
+use karez_graph::{Exchange, JobGraph, JobVertex, Overflow, PlannedOperator, Port};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 use crate::exchange::{Inputs, OutputGate, QueueLimit, Receiver, Sender, queue};
 use crate::report::JobMetrics;
 use crate::state::{MemoryBudget, OperatorState};
-use crate::task::chain::{Chain, NodeGates, Slot};
+use crate::task::chain::{Chain, NodeGates, Running, Slot};
+use crate::task::in_flight::Stage;
 use crate::task::reject::Rejects;
 use crate::task::replay::Replays;
 use crate::task::sink::SinkDriver;
@@ -145,23 +148,15 @@ async fn task(
     let mut slots = Vec::new();
     for planned in &vertex.operators {
         let metrics = shared.metrics.node(&planned.name);
-        let mut store = restore.store(&planned.name, subtask, vertex.parallelism).map_err(|e| e.at(&planned.name))?;
-        let context = OperatorContext {
-            subtask,
-            parallelism: vertex.parallelism,
-            state: &mut store,
-            metrics: Arc::clone(&metrics),
-            clock: Arc::clone(&shared.clock),
+        let operator = match planned.spec.asynchronous() {
+            None => Running::Sync(synchronous(shared, restore, planned, subtask, vertex.parallelism, &metrics).map_err(|e| e.at(&planned.name))?),
+            Some(spec) => {
+                let (metrics, clock) = (Arc::clone(&metrics), Arc::clone(&shared.clock));
+                let context = AsyncContext { subtask, parallelism: vertex.parallelism, metrics: Arc::clone(&metrics), clock };
+                let operator = spec.create(context).map_err(|e| e.at(&planned.name))?;
+                Running::Async(Stage::new(operator, spec.settings(), metrics))
+            }
         };
-        let operator = planned.spec.create(context).map_err(|e| e.at(&planned.name))?;
-        let lost = store.unclaimed();
-        if !lost.is_empty() && !shared.allow_non_restored_state {
-            return Err(Error::user(format!(
-                "the checkpoint holds {} of this node, which its operator no longer keeps: it would be lost; give the node another name, or allow state that is not restored",
-                lost.join(", ")
-            ))
-            .at(&planned.name));
-        }
         slots.push(Slot {
             name: planned.name.clone(),
             operator,
@@ -209,4 +204,26 @@ async fn task(
         replays: Replays::default(),
     };
     Ok((task, commands))
+}
+
+/// An operator with its state.
+fn synchronous(
+    shared: &Shared<'_>,
+    restore: &mut dyn Restore,
+    planned: &PlannedOperator,
+    subtask: usize,
+    parallelism: usize,
+    metrics: &Arc<NodeMetrics>,
+) -> Result<Box<dyn Operator>> {
+    let mut store = restore.store(&planned.name, subtask, parallelism)?;
+    let (metrics, clock) = (Arc::clone(metrics), Arc::clone(&shared.clock));
+    let operator = planned.spec.create(OperatorContext { subtask, parallelism, state: &mut store, metrics, clock })?;
+    let lost = store.unclaimed();
+    if !lost.is_empty() && !shared.allow_non_restored_state {
+        return Err(Error::user(format!(
+            "the checkpoint holds {} of this node, which its operator no longer keeps: it would be lost; give the node another name, or allow state that is not restored",
+            lost.join(", ")
+        )));
+    }
+    Ok(operator)
 }

@@ -7,6 +7,7 @@
 //! push ─► [inbox 0] op 0 ─► [inbox 1] op 1 ─► … ─► tail: gates, or the sink's inbox
 //!                     └► side gates (late, routes, errors)
 //! ```
+//! An asynchronous operator (see [`Stage`]) takes from its inbox while it has room in flight, and hands on what has been answered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use karez_core::schema::batch_bytes;
 use karez_core::state::Snapshot;
 use karez_core::{BadRecord, Barrier, Clock, Element, Error, Operator, Output, Progress, Result, Watermark};
 
+use tokio::sync::Notify;
+
+use super::in_flight::{Left, Stage};
 use super::reject::Rejects;
 use crate::exchange::OutputGate;
 
@@ -91,13 +95,38 @@ pub struct Slot {
     /// The node's name.
     pub name: String,
     /// The operator.
-    pub operator: Box<dyn Operator>,
+    pub operator: Running,
     /// Its counters.
     pub metrics: Arc<NodeMetrics>,
     /// Its side outputs; of the last operator all outputs, unless a sink follows.
     pub gates: NodeGates,
     /// What is done with bad records.
     pub rejects: Rejects,
+}
+
+/// A running operator of either kind.
+pub enum Running {
+    /// One that is called and answers.
+    Sync(Box<dyn Operator>),
+    /// One that waits for the outside.
+    Async(Stage),
+}
+
+impl Running {
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Sync(operator) => operator.memory_bytes(),
+            Self::Async(stage) => stage.memory_bytes(),
+        }
+    }
+
+    /// The next timer; an asynchronous operator has none.
+    fn next_timer_ms(&self) -> Option<i64> {
+        match self {
+            Self::Sync(operator) => operator.next_timer_ms(),
+            Self::Async(_) => None,
+        }
+    }
 }
 
 struct Station {
@@ -124,6 +153,8 @@ pub struct Chain {
     has_sink: bool,
     snapshots: ChainSnapshot,
     clock: Arc<dyn Clock>,
+    /// Told when an asynchronous operator has an answer; `None` in a chain without such operators.
+    arrived: Option<Arc<Notify>>,
 }
 
 struct ChainOutput<'a> {
@@ -171,8 +202,9 @@ impl Chain {
     /// A chain of these operators, in order.
     #[must_use]
     pub fn new(slots: Vec<Slot>, has_sink: bool, clock: Arc<dyn Clock>) -> Self {
+        let arrived = slots.iter().any(|s| matches!(s.operator, Running::Async(_))).then(Arc::default);
         let stations = slots.into_iter().map(|slot| Station { slot, inbox: VecDeque::new(), pending: None }).collect();
-        Self { stations, tail: VecDeque::new(), has_sink, snapshots: Vec::new(), clock }
+        Self { stations, tail: VecDeque::new(), has_sink, snapshots: Vec::new(), clock, arrived }
     }
 
     /// Puts an item in at the head.
@@ -200,7 +232,7 @@ impl Chain {
     /// after `RUN_SLICE`, so that a cancel is heard in the middle of long work.
     pub fn run(&mut self) -> Result<bool> {
         let started = Instant::now();
-        while let Some(at) = self.movable() {
+        while let Some(at) = self.movable()? {
             self.step(at).map_err(|e| e.at(&self.stations[at].slot.name))?;
             if self.stations[at].pending.is_some() && started.elapsed() > RUN_SLICE {
                 return Ok(true);
@@ -215,12 +247,21 @@ impl Chain {
     }
 
     /// The last operator that has work and room.
-    fn movable(&self) -> Option<usize> {
-        let last = self.stations.len().checked_sub(1)?;
-        (0..=last).rev().find(|&i| {
-            let s = &self.stations[i];
-            (s.pending.is_some() || !s.inbox.is_empty()) && !s.slot.gates.is_full() && self.room_behind(i)
-        })
+    fn movable(&mut self) -> Result<Option<usize>> {
+        for at in (0..self.stations.len()).rev() {
+            let room = !self.stations[at].slot.gates.is_full() && self.room_behind(at);
+            let Station { slot, inbox, pending } = &mut self.stations[at];
+            let moves = match &mut slot.operator {
+                Running::Sync(_) => room && (pending.is_some() || !inbox.is_empty()),
+                Running::Async(stage) => {
+                    inbox.front().is_some_and(|item| stage.has_room(item)) || (room && stage.is_ready().map_err(|e| e.at(&slot.name))?)
+                }
+            };
+            if moves {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
     }
 
     fn room_behind(&self, i: usize) -> bool {
@@ -241,6 +282,41 @@ impl Chain {
         };
         let Station { slot, inbox, pending } = station;
         let Slot { name, operator, metrics, gates, rejects } = slot;
+        let operator = match operator {
+            Running::Sync(operator) => operator,
+            Running::Async(stage) => {
+                let arrived = self.arrived.get_or_insert_default();
+                if let Some(item) = inbox.pop_front_if(|item| stage.has_room(item)) {
+                    match item {
+                        Item::Batch(_, batch) => {
+                            count_in(metrics, &batch);
+                            stage.begin(batch, arrived);
+                        }
+                        control => stage.follow(control),
+                    }
+                    return Ok(());
+                }
+                let Some(left) = stage.next()? else { return Ok(()) };
+                let mut out = ChainOutput { next, gates, rejects, metrics, now_ms, failed: None };
+                let item = match left {
+                    Left::Nothing => return Ok(()),
+                    Left::Bad(bad) => return bad.into_iter().try_for_each(|b| out.reject(b)),
+                    Left::Rows(batch) => {
+                        out.emit(0, batch);
+                        return out.failed.map_or(Ok(()), Err);
+                    }
+                    Left::Control(item) => item,
+                };
+                if let Item::Watermark(w) = item {
+                    metrics.watermark_ms.set(w.0);
+                }
+                if let Item::Barrier(_) = item {
+                    self.snapshots.push((name.clone(), Snapshot::default()));
+                }
+                let ChainOutput { next, gates, .. } = out;
+                return hand_on(item, next, gates);
+            }
+        };
         let started = Instant::now();
         let mut out = ChainOutput { next, gates, rejects, metrics, now_ms, failed: None };
         let (progress, work) = match pending.take() {
@@ -249,9 +325,7 @@ impl Chain {
                 let Some(item) = inbox.pop_front() else { return Ok(()) };
                 match item {
                     Item::Batch(input, batch) => {
-                        metrics.records_in.add(batch.num_rows() as u64);
-                        metrics.batches_in.add(1);
-                        metrics.bytes_in.add(batch_bytes(&batch) as u64);
+                        count_in(metrics, &batch);
                         (operator.process(input, batch, &mut out)?, Work::Rows)
                     }
                     Item::Watermark(w) => {
@@ -278,13 +352,10 @@ impl Chain {
             *pending = Some(work);
             return Ok(());
         }
-        let Work::Control(item) = work else { return Ok(()) };
-        let Some(element) = control(&item) else { return Ok(()) };
-        gates.send_control(&element)?;
-        if let Some(next) = next {
-            next.push_back(item);
+        match work {
+            Work::Rows => Ok(()),
+            Work::Control(item) => hand_on(item, next, gates),
         }
-        Ok(())
     }
 
     /// The earliest timer of the operators, milliseconds of processing time.
@@ -308,6 +379,7 @@ impl Chain {
                 None => None,
             };
             let Slot { name, operator, metrics, gates, rejects } = &mut station.slot;
+            let Running::Sync(operator) = operator else { continue };
             let mut out = ChainOutput { next, gates, rejects, metrics, now_ms, failed: None };
             let progress = operator.on_timer(now_ms, &mut out).map_err(|e| e.at(name.as_str()))?;
             if let Some(e) = out.failed {
@@ -330,10 +402,11 @@ impl Chain {
         std::mem::take(&mut self.snapshots)
     }
 
-    /// Whether nothing waits anywhere in the chain.
+    /// Whether nothing waits anywhere in the chain, but for answers from the outside that further rows need not wait for.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.tail.is_empty() && self.stations.iter().all(|s| s.inbox.is_empty() && s.pending.is_none() && !s.slot.gates.is_full())
+        let drained = |s: &Station| !matches!(&s.slot.operator, Running::Async(stage) if stage.must_drain());
+        self.tail.is_empty() && self.stations.iter().all(|s| s.inbox.is_empty() && s.pending.is_none() && !s.slot.gates.is_full() && drained(s))
     }
 
     /// Waits for room in front of full gates. Cancel-safe.
@@ -341,6 +414,29 @@ impl Chain {
         for station in &mut self.stations {
             station.slot.gates.drain().await;
         }
+    }
+
+    /// Waits until something may move again: there is room in front of the gates that are full, or an answer has arrived. Only while the chain is
+    /// not at rest. Cancel-safe.
+    pub async fn wait(&mut self) {
+        if !self.awaits_answers() {
+            return self.drain().await;
+        }
+        let arrived = self.arrived.clone();
+        let full = self.stations.iter().any(|s| s.slot.gates.is_full());
+        tokio::select! {
+            () = self.drain(), if full => {}
+            () = notified(arrived.as_deref()) => {}
+        }
+    }
+
+    /// Ready when an asynchronous operator has an answer. Cancel-safe.
+    pub async fn answer(&mut self) {
+        notified(self.arrived.as_deref()).await;
+    }
+
+    fn awaits_answers(&self) -> bool {
+        self.stations.iter().any(|s| matches!(&s.slot.operator, Running::Async(stage) if stage.is_waiting()))
     }
 
     /// Whether rows wait for more rows in a gate.
@@ -359,6 +455,29 @@ impl Chain {
     pub fn head_metrics(&self) -> Option<&Arc<NodeMetrics>> {
         self.stations.first().map(|s| &s.slot.metrics)
     }
+}
+
+async fn notified(arrived: Option<&Notify>) {
+    match arrived {
+        Some(arrived) => arrived.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn count_in(metrics: &NodeMetrics, batch: &RecordBatch) {
+    metrics.records_in.add(batch.num_rows() as u64);
+    metrics.batches_in.add(1);
+    metrics.bytes_in.add(batch_bytes(batch) as u64);
+}
+
+/// Passes a control element on, to the side outputs and to what follows in the chain.
+fn hand_on(item: Item, next: Option<&mut VecDeque<Item>>, gates: &mut NodeGates) -> Result<()> {
+    let Some(element) = control(&item) else { return Ok(()) };
+    gates.send_control(&element)?;
+    if let Some(next) = next {
+        next.push_back(item);
+    }
+    Ok(())
 }
 
 /// The control element that an item stands for; none for rows.

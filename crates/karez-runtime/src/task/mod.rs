@@ -1,6 +1,7 @@
 //! A task: one subtask of one vertex. The only async code around the synchronous chain: it awaits input, room, the sink, timers and commands.
 
 pub mod chain;
+pub mod in_flight;
 pub mod reject;
 pub mod replay;
 pub mod sink;
@@ -178,6 +179,8 @@ enum Next {
     Source(Result<SourceEvent>),
     Input(Event),
     Timer,
+    /// An asynchronous operator has an answer.
+    Answer,
 }
 
 impl Task {
@@ -208,6 +211,7 @@ impl Task {
                 }
                 Next::Input(event) => self.input_event(event, &mut flow).await?,
                 Next::Timer => {}
+                Next::Answer => self.pump(None).await?,
             }
             self.timers(&mut flow).await?;
             // Reading without ever waiting must not starve the other tasks of this worker. The one woken last by this task waits for the end of its turn
@@ -250,6 +254,7 @@ impl Task {
             next = replay => next,
             next = input => next,
             () = timer => Next::Timer,
+            () = self.chain.answer() => Next::Answer,
         }
     }
 
@@ -516,7 +521,7 @@ impl Task {
                 return Ok(ack);
             } else {
                 let blocked = Instant::now();
-                self.chain.drain().await;
+                self.chain.wait().await;
                 if let Some(metrics) = self.chain.head_metrics() {
                     metrics.backpressured_ns.add(u64::try_from(blocked.elapsed().as_nanos()).unwrap_or(u64::MAX));
                 }

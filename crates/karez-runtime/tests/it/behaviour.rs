@@ -5,6 +5,7 @@ mod bench;
 mod exactly_once;
 mod flow;
 mod operators;
+mod outside;
 mod rescale;
 mod sink;
 mod source;
