@@ -15,6 +15,9 @@ use serde_json::Value;
 use crate::Result;
 use crate::metrics::NodeMetrics;
 
+/// The most rows that one question may be answered with: of keys that are not unique there could be any number.
+pub const MAX_MATCHES: usize = 100_000;
+
 /// What a look-up is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupContext<'a> {
@@ -22,10 +25,9 @@ pub struct LookupContext<'a> {
     pub node: &'a str,
     /// The connector's options, `${ENV}` references unresolved.
     pub config: &'a Value,
-    /// The columns of the table that make the key, in order. An unknown one is an error at the path `on`, not at a key of `config`: use
-    /// [`crate::config::ConfigError`]s at `table` where the table itself is missing.
+    /// The columns of the table that make the key, in order. An error about one of them has the path `on`; other errors have those of `config`'s keys.
     pub key: &'a [String],
-    /// The columns to give; `None`: all but the key.
+    /// The columns to give; `None`: all but the key. An error about one of them has the path `columns`.
     pub columns: Option<&'a [String]>,
 }
 
@@ -67,6 +69,6 @@ pub trait LookupReader: Send + Sync + 'static {
     /// caller. Batches of [`Lookup::schema`].
     ///
     /// # Errors
-    /// [`crate::Error::connection`] for what may pass, which is tried again: a lost connection, a deadlock, a server that starts.
+    /// That there are more than [`MAX_MATCHES`] rows, a [`crate::Error::user`]. [`crate::Error::connection`] for what may pass, which is tried again: a lost connection, a deadlock, a server that starts.
     async fn get(&self, keys: &RecordBatch) -> Result<Vec<RecordBatch>>;
 }

@@ -94,6 +94,9 @@ pub struct ExplainedNode {
     pub pushed_filters: Vec<(String, String)>,
     /// Whether an operator keeps state.
     pub stateful: bool,
+    /// How many batches of an operator that waits for the outside are in flight at most, for each subtask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<usize>,
 }
 
 /// An edge between chains.
@@ -157,12 +160,25 @@ fn config(graph: &StreamGraph, name: &str, registry: &Registry) -> Value {
         NodeKind::Source { connector, .. } => {
             (named(connector), named(connector).and_then(|(n, _)| registry.connector(n).ok()).and_then(|c| c.source_options()))
         }
-        NodeKind::Operator(operator) => (named(operator), named(operator).and_then(|(n, _)| registry.operator(n).ok()).map(|o| o.options())),
+        NodeKind::Operator(operator) => {
+            let schema = named(operator).and_then(|(n, _)| registry.operator(n).ok()).map(|o| o.options());
+            let Some((_, config)) = named(operator) else { return Value::Null };
+            return with_asked(mask(config, schema.as_ref()), config, registry);
+        }
         NodeKind::Sink(connector) => {
             (named(connector), named(connector).and_then(|(n, _)| registry.connector(n).ok()).and_then(|c| c.sink_options()))
         }
     };
     found.map_or(Value::Null, |(_, config)| mask(config, schema.as_ref()))
+}
+
+/// The masked options of an operator; where it asks a connector (`connector`, `config`), also what that calls secret.
+fn with_asked(mut masked: Value, config: &Value, registry: &Registry) -> Value {
+    let asked = config.get("connector").and_then(Value::as_str).and_then(|c| registry.connector(c).ok());
+    if let (Some(connector), Some(own), Some(shown)) = (asked, config.get("config"), masked.get_mut("config")) {
+        *shown = mask(own, connector.lookup_options().as_ref());
+    }
+    masked
 }
 
 fn columns(schema: &StreamSchema) -> Vec<(String, String)> {
@@ -185,6 +201,7 @@ fn nodes(graph: &StreamGraph, vertex: &JobVertex, registry: &Registry) -> Vec<Ex
         pushed_columns: None,
         pushed_filters: Vec::new(),
         stateful: false,
+        in_flight: None,
     };
     let mut out = Vec::new();
     if let Some(s) = &vertex.source {
@@ -199,7 +216,8 @@ fn nodes(graph: &StreamGraph, vertex: &JobVertex, registry: &Registry) -> Vec<Ex
     }
     for o in &vertex.operators {
         let schema = o.spec.outputs().first().map(|p| &p.schema);
-        out.push(ExplainedNode { stateful: o.spec.is_stateful(), ..node(&o.name, "operator", &o.operator, schema, o.on_error) });
+        let in_flight = o.spec.asynchronous().map(|a| a.settings().batches);
+        out.push(ExplainedNode { stateful: o.spec.is_stateful(), in_flight, ..node(&o.name, "operator", &o.operator, schema, o.on_error) });
     }
     if let Some(s) = &vertex.sink {
         out.push(ExplainedNode { guarantee: Some(s.sink.guarantee()), ..node(&s.name, "sink", &s.connector, Some(&s.input), s.on_error) });
@@ -301,6 +319,9 @@ fn details(n: &ExplainedNode) -> Vec<String> {
     }
     if n.stateful {
         facts.push("keeps state".into());
+    }
+    if let Some(batches) = n.in_flight {
+        facts.push(format!("waits for the outside, up to {batches} batches at a time"));
     }
     match n.on_error {
         OnError::Fail => {}

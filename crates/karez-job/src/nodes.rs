@@ -159,7 +159,10 @@ impl Nodes<'_, '_> {
         let inputs = node.get("inputs").filter(|_| role != Role::Source).map(|e| self.inputs(e));
         let mut tree = node.clone();
         let kind = match role {
-            Role::Operator => self.operator(node, &name, &at)?,
+            Role::Operator => {
+                self.asked_connection(node, &mut tree);
+                self.operator(&tree, &name, &at)?
+            }
             Role::Source | Role::Sink => {
                 let (connector, config) = self.connector(node, &name, &at)?;
                 let json = config.json();
@@ -181,6 +184,17 @@ impl Nodes<'_, '_> {
         let own = node.entries().iter().filter(|e| !OPERATOR_KEYS.contains(&e.key.as_str()));
         let config: Json = own.map(|e| (e.key.clone(), e.value.json())).collect::<serde_json::Map<_, _>>().into();
         Some(NodeKind::Operator(Implementation::named(type_name, config)))
+    }
+
+    /// An operator that asks a connector (`connector`, `config`) may name a connection, too.
+    fn asked_connection(&mut self, node: &Node, tree: &mut Node) {
+        let Some(entry) = node.get("connector") else { return };
+        let Some(profile) = entry.value.text().and_then(|said| self.profiles.find(said)) else { return };
+        let nothing = || Node { value: Value::Map(Vec::new()), span: entry.key_span.clone() };
+        let own = node.get("config").filter(|e| matches!(e.value.value, Value::Map(_))).map_or_else(nothing, |e| e.value.clone());
+        let config = profile.under(&own);
+        set(tree, "connector", Node { value: Value::String(profile.connector.to_owned()), span: entry.value.span.clone() });
+        set(tree, "config", config);
     }
 
     /// The connector's type and the options for it: the profile's under the node's own.

@@ -142,6 +142,7 @@ fn operator(defs: &mut Definitions, registry: &Registry) -> Value {
         .operators()
         .map(|o| {
             let mut options = defs.embed(&format!("operator-{}", o.name()), o.options().to_value());
+            asks_connector(&mut options, defs, registry);
             if let Some(properties) = options.get_mut("properties").and_then(Value::as_object_mut) {
                 for (key, schema) in &own {
                     properties.entry(key.clone()).or_insert_with(|| schema.clone());
@@ -154,6 +155,21 @@ fn operator(defs: &mut Definitions, registry: &Registry) -> Value {
         })
         .collect();
     json!({ "type": "object", "properties": Map::from_iter(own), "required": ["type"], "allOf": cases })
+}
+
+/// The options of an operator that asks a connector (`connector`, `config`): which ones there are, and what `config` is for each.
+fn asks_connector(options: &mut Value, defs: &mut Definitions, registry: &Registry) {
+    let Some(properties) = options.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    if !(properties.contains_key("connector") && properties.contains_key("config")) {
+        return;
+    }
+    let types = connectors(registry, |c| c.lookup_options().is_some());
+    properties.insert("connector".into(), names(&types, "The connector that is asked, or a named connection."));
+    let cases = registry
+        .connectors()
+        .filter_map(|c| Some((c.name(), c.lookup_options()?)))
+        .map(|(name, schema)| case("connector", name, json!({ "config": defs.embed(&format!("lookup-{name}"), schema.to_value()) })));
+    options["allOf"] = cases.collect();
 }
 
 fn case(key: &str, name: &str, then: Value) -> Value {

@@ -9,6 +9,7 @@
 //! | `map`, `select` | computes columns | none |
 //! | `filter` | keeps rows | none |
 //! | `flat-map` | one row per element of a list | none |
+//! | `lookup` | adds columns of an outside table, by key | none; a cache |
 //! | `union` | puts streams together | none |
 //! | `split`, `route` | sends rows to several outputs | none |
 //! | `window-aggregate` | aggregates per key and window | panes, keyed |
@@ -25,6 +26,7 @@ mod flat_map;
 mod groups;
 mod inputs;
 mod keyed;
+mod lookup;
 mod map;
 mod named;
 mod pending;
@@ -44,6 +46,7 @@ pub fn register(registry: Registry) -> Registry {
         .with_operator(map::Map("select"))
         .with_operator(filter::Filter)
         .with_operator(flat_map::FlatMap)
+        .with_operator(lookup::LookupFactory)
         .with_operator(union::Union)
         .with_operator(split::Split("split"))
         .with_operator(split::Split("route"))

@@ -23,9 +23,14 @@ use std::sync::Arc;
 use karez_core::config::{ConfigError, ConfigErrors, parse};
 use karez_core::sink::SinkGuarantee;
 use karez_core::{Connector, ReadBack, Sink, SinkContext, Source, SourceContext};
+    }
+
+use karez_core::{Connector, Lookup, LookupContext, Sink, SinkContext, Source, SourceContext};
 use serde_json::Value;
 
-pub use options::{GuaranteeOption, JdbcSinkOptions, JdbcSourceOptions, PoolOptions, Property, ReadMode, TlsMode, TlsOptions, WriteMode};
+pub use options::{
+    GuaranteeOption, JdbcLookupOptions, JdbcSinkOptions, JdbcSourceOptions, PoolOptions, Property, ReadMode, TlsMode, TlsOptions, WriteMode,
+};
 use url::Target;
 
 /// `connector: jdbc`.
@@ -64,12 +69,20 @@ impl Connector for JdbcConnector {
         Some(schemars::schema_for!(JdbcSinkOptions))
     }
 
+    fn lookup_options(&self) -> Option<schemars::Schema> {
+        Some(schemars::schema_for!(JdbcLookupOptions))
+    }
+
     fn check_source(&self, config: &Value) -> Result<(), ConfigErrors> {
         parse::<JdbcSourceOptions>(config).map(drop)
     }
 
     fn check_sink(&self, config: &Value) -> Result<(), ConfigErrors> {
         parse::<JdbcSinkOptions>(config).map(drop)
+    }
+
+    fn check_lookup(&self, config: &Value) -> Result<(), ConfigErrors> {
+        parse::<JdbcLookupOptions>(config).map(drop)
     }
 
     fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
@@ -118,6 +131,19 @@ impl Connector for JdbcConnector {
         let mut config: serde_json::Map<String, Value> = place.map(|(key, value)| (key.clone(), value.clone())).collect();
         config.insert("bounded".into(), true.into());
         Ok(Some(ReadBack { config: config.into(), binary_as_hex: false, nothing_yet }))
+    }
+
+    fn lookup(&self, context: LookupContext<'_>) -> Result<Arc<dyn Lookup>, ConfigErrors> {
+        let options: JdbcLookupOptions = parse(context.config)?;
+        match options.access().target()? {
+            #[cfg(feature = "sqlite")]
+            Target::SqliteFile(path) => sqlite::lookup::plan(&options, path, context),
+            Target::SqliteMemory => {
+                Err(ConfigError::new("url", "a database in memory is empty, there is nothing to find").hint("name a file: `jdbc:sqlite:PATH`").into())
+            }
+            #[allow(unreachable_patterns)]
+            other => Err(not_built(&other)),
+        }
     }
 }
 

@@ -208,6 +208,33 @@ pub struct JdbcSourceOptions {
     pub statement_timeout: Option<Span>,
 }
 
+/// The options of `jdbc` look-ups: of the `config` of a `lookup` operator.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JdbcLookupOptions {
+    /// The database: `jdbc:postgresql://HOST:PORT/DATABASE`, `postgres://…`, `mysql://…`, `mariadb://…` or `jdbc:sqlite:PATH`.
+    pub url: String,
+    /// The table or view that is asked, on a server also `schema.table`. It should have an index over the columns of `on`.
+    pub table: String,
+    /// The Java driver's class; must be the one of the URL. Not needed.
+    pub driver: Option<String>,
+    /// A user of the database, unless the URL names one. SQLite has none.
+    pub username: Option<String>,
+    /// The user's password, unless the URL holds it. SQLite has none.
+    pub password: Option<Secret>,
+    /// What else the URL could say behind `?`, by name. Those that are not known are refused.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Property>,
+    /// How the connection is protected.
+    pub tls: Option<TlsOptions>,
+    /// The connections of this node. Default: as many as calls may be under way (`external.maxConcurrency` of the operator). SQLite has no pool.
+    pub pool: Option<PoolOptions>,
+    /// The longest time to set a connection up. Default: 10s.
+    pub connect_timeout: Option<Span>,
+    /// The longest time a statement may take on the server. Default: no limit but `external.timeout` of the operator.
+    pub statement_timeout: Option<Span>,
+}
+
 /// What a source reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -261,6 +288,7 @@ macro_rules! access {
 
 access!(JdbcSinkOptions);
 access!(JdbcSourceOptions);
+access!(JdbcLookupOptions);
 
 impl Access<'_> {
     /// The database.

@@ -3,6 +3,7 @@
 
 mod deduplicate;
 mod harness;
+mod lookup;
 mod reference;
 mod row_wise;
 mod running_aggregate;

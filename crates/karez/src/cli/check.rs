@@ -59,6 +59,13 @@ async fn unreachable(graph: &JobGraph) -> Vec<String> {
         {
             failures.push(e.at(&source.name).to_string());
         }
+        for operator in &vertex.operators {
+            if let Some(asks) = operator.spec.asynchronous()
+                && let Err(e) = asks.check().await
+            {
+                failures.push(e.at(&operator.name).to_string());
+            }
+        }
         if let Some(sink) = &vertex.sink
             && let Err(e) = sink.sink.check().await
         {

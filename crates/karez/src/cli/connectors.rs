@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
-use karez_core::Registry;
 use karez_core::error::did_you_mean;
+use karez_core::{Connector, Registry};
 
 use super::reference::{OptionTable, option_tables};
 use super::{Failure, Outcome, output};
@@ -30,11 +30,17 @@ pub(crate) fn summary(description: &str) -> &str {
     description.lines().next().unwrap_or_default()
 }
 
+/// What a connector can be, and the options of each.
+pub(crate) fn roles(connector: &dyn Connector) -> [(&'static str, Option<schemars::Schema>); 3] {
+    [("the source", connector.source_options()), ("the sink", connector.sink_options()), ("look-ups", connector.lookup_options())]
+}
+
 fn list(registry: &Registry) -> Result<(), Failure> {
-    let mut connectors = table(["connector", "source", "sink", ""]);
+    let mut connectors = table(["connector", "source", "sink", "look-ups", ""]);
     for c in registry.connectors() {
         let yes = |is: bool| if is { "yes" } else { "" };
-        connectors.add_row([c.name(), yes(c.source_options().is_some()), yes(c.sink_options().is_some()), summary(c.description())]);
+        let [source, sink, lookups] = roles(c.as_ref()).map(|(_, options)| yes(options.is_some()));
+        connectors.add_row([c.name(), source, sink, lookups, summary(c.description())]);
     }
     let mut operators = table(["operator", ""]);
     for o in registry.operators() {
@@ -56,9 +62,9 @@ fn show(registry: &Registry, name: &str) -> Result<(), Failure> {
     }
     if let Some(connector) = connector {
         output::line(format_args!("connector {name}\n\n{}", connector.description()))?;
-        for (role, schema) in [("source", connector.source_options()), ("sink", connector.sink_options())] {
+        for (role, schema) in roles(connector.as_ref()) {
             if let Some(schema) = schema {
-                options(&format!("Options of the {role}"), schema.as_value())?;
+                options(&format!("Options of {role}"), schema.as_value())?;
             }
         }
     }

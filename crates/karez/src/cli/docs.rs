@@ -10,7 +10,7 @@ use karez_core::metrics::NodeMetrics;
 use karez_core::sink::SinkGuarantee;
 use karez_core::{Connector, Registry};
 
-use super::connectors::summary;
+use super::connectors::{roles, summary};
 use super::reference::choices_of;
 use super::reference::markdown::{GENERATED, cell, options, options_in};
 use super::{Cli, Failure, Outcome};
@@ -89,9 +89,9 @@ fn pages(registry: &Registry) -> BTreeMap<String, String> {
 
 fn connector_page(connector: &dyn Connector) -> String {
     let mut out = format!("{GENERATED}# `{}`\n\n{}\n", connector.name(), connector.description());
-    for (role, schema) in [("source", connector.source_options()), ("sink", connector.sink_options())] {
+    for (role, schema) in roles(connector) {
         if let Some(schema) = schema {
-            let _ = write!(out, "\n## Options of the {role}\n\n{}", options(schema.as_value(), 3));
+            let _ = write!(out, "\n## Options of {role}\n\n{}", options(schema.as_value(), 3));
         }
     }
     out
@@ -102,8 +102,9 @@ fn connector_index(registry: &Registry) -> String {
         "{GENERATED}# Connectors\n\n\
          What a sink promises over crashes: *transactional*: rows become visible when their checkpoint has completed, once; *idempotent*: the same rows \
          written again leave the same result; *at least once*: rows since the last checkpoint are written again. Where several stand, the options decide.\n\n\
+         *Look-ups*: whether a [`lookup`](operators/lookup.md) can ask it.\n\n\
          *Tested against*: the versions that the project's own tests use, real servers started by `cargo xtask services`.\n\n\
-         | connector | source | sink | guarantee of the sink | formats | tested against | |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+         | connector | source | sink | look-ups | guarantee of the sink | formats | tested against | |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n"
     );
     for c in registry.connectors() {
         let (source, sink) = (c.source_options(), c.sink_options());
@@ -114,10 +115,11 @@ fn connector_index(registry: &Registry) -> String {
         let guarantee: Vec<&str> = c.sink_guarantees().iter().map(|g| guarantee(*g)).collect();
         let _ = writeln!(
             out,
-            "| [`{0}`](connectors/{0}.md) | {1} | {2} | {3} | {4} | {5} | {6} |",
+            "| [`{0}`](connectors/{0}.md) | {1} | {2} | {3} | {4} | {5} | {6} | {7} |",
             c.name(),
             yes(source.is_some()),
             yes(sink.is_some()),
+            yes(c.lookup_options().is_some()),
             guarantee.join(", "),
             formats.join(", "),
             c.tested_against().join(", "),

@@ -6,6 +6,7 @@ mod connection;
 mod decode;
 mod encode;
 mod fit;
+pub(super) mod lookup;
 mod query;
 mod reader;
 pub(super) mod sink;

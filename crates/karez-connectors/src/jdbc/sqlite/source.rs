@@ -98,16 +98,16 @@ pub(in super::super) fn plan(options: &JdbcSourceOptions, path: PathBuf, context
 }
 
 /// A table, view or query, and its columns.
-struct Relation {
-    what: String,
-    from: String,
+pub(super) struct Relation {
+    pub(super) what: String,
+    pub(super) from: String,
     /// Name, declared type, nullable.
     columns: Vec<(String, String, bool)>,
     table: Option<Table>,
 }
 
 impl Relation {
-    fn of_table(connection: &SqliteConnection, path: &std::path::Path, name: &str) -> Result<Self, ConfigError> {
+    pub(super) fn of_table(connection: &SqliteConnection, path: &std::path::Path, name: &str) -> Result<Self, ConfigError> {
         let wrong = |e| ConfigError::new("table", failed("read", path, e).message());
         let Some(table) = Table::describe(connection, name).map_err(wrong)? else {
             let names = Table::names(connection).map_err(wrong)?;
@@ -139,11 +139,11 @@ impl Relation {
         Ok(Self { what: "query".to_owned(), from, columns, table: None })
     }
 
-    fn find(&self, name: &str) -> Option<&(String, String, bool)> {
+    pub(super) fn find(&self, name: &str) -> Option<&(String, String, bool)> {
         self.columns.iter().find(|(c, ..)| c.eq_ignore_ascii_case(name))
     }
 
-    fn unknown(&self, path: impl Into<String>, name: &str) -> ConfigError {
+    pub(super) fn unknown(&self, path: impl Into<String>, name: &str) -> ConfigError {
         let error = ConfigError::new(path, format!("{} has no column `{name}`", self.what.replace('=', " ")));
         let names = || self.columns.iter().map(|(c, ..)| c.as_str());
         match did_you_mean(name, names()) {
@@ -165,7 +165,7 @@ impl Relation {
     }
 
     /// Types by declaration; of columns without one, by the first values.
-    fn inferred(&self, connection: &SqliteConnection) -> Result<SchemaRef> {
+    pub(super) fn inferred(&self, connection: &SqliteConnection) -> Result<SchemaRef> {
         let mut fields = Vec::new();
         for (name, declared, nullable) in &self.columns {
             let data_type = match types::inferred(declared) {

@@ -1,5 +1,6 @@
 //! The jdbc connector, driven through the contracts as the engine drives it.
 
+mod lookup;
 mod rejects;
 mod sink;
 mod source;

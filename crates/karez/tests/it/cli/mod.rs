@@ -1,6 +1,7 @@
 //! `karez` as a user meets it.
 
 mod files;
+mod lookup;
 mod preview;
 mod reference;
 mod run;
