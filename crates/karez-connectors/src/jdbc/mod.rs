@@ -22,10 +22,7 @@ use std::sync::Arc;
 
 use karez_core::config::{ConfigError, ConfigErrors, parse};
 use karez_core::sink::SinkGuarantee;
-use karez_core::{Connector, ReadBack, Sink, SinkContext, Source, SourceContext};
-    }
-
-use karez_core::{Connector, Lookup, LookupContext, Sink, SinkContext, Source, SourceContext};
+use karez_core::{Connector, Lookup, LookupContext, ReadBack, Sink, SinkContext, Source, SourceContext};
 use serde_json::Value;
 
 pub use options::{

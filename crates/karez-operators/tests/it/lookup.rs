@@ -23,13 +23,15 @@ use crate::harness::shown;
 
 // ===== the table =====
 
+type Customer = (i32, &'static str, Option<&'static str>, i32);
+
 /// `id int, region string, name string, credit int`.
 #[derive(Clone, Default)]
 struct Table(Arc<State>);
 
 #[derive(Default)]
 struct State {
-    rows: Mutex<Vec<(i32, &'static str, Option<&'static str>, i32)>>,
+    rows: Mutex<Vec<Customer>>,
     /// The `id`s of each question.
     asked: Mutex<Vec<Vec<Option<i32>>>>,
     /// What the next questions are answered with.
@@ -43,7 +45,7 @@ struct State {
 const COLUMNS: [&str; 4] = ["id", "region", "name", "credit"];
 
 impl Table {
-    fn of(rows: &[(i32, &'static str, Option<&'static str>, i32)]) -> Self {
+    fn of(rows: &[Customer]) -> Self {
         let table = Self::default();
         table.0.rows.lock().unwrap().extend_from_slice(rows);
         table

@@ -21,10 +21,13 @@ use super::operators::{column, hold, identity};
 use super::sink::{Store, sink};
 use super::source::{Stepped, schema, source};
 
+/// A batch, and who waits for the answer.
+type Question = (RecordBatch, oneshot::Sender<Result<Answer>>);
+
 /// Asked with batches, which it knows by their first value; answers when the test says so.
 #[derive(Default)]
 struct Outside {
-    asked: Mutex<BTreeMap<i64, (RecordBatch, oneshot::Sender<Result<Answer>>)>>,
+    asked: Mutex<BTreeMap<i64, Question>>,
     /// Questions that were dropped before they were answered.
     dropped: AtomicUsize,
 }
@@ -105,7 +108,7 @@ impl Outside {
         until("the outside is asked", || self.waiting() == first).await;
     }
 
-    fn take(&self, first: i64) -> (RecordBatch, oneshot::Sender<Result<Answer>>) {
+    fn take(&self, first: i64) -> Question {
         self.asked.lock().unwrap().remove(&first).unwrap()
     }
 
