@@ -87,7 +87,7 @@ impl ExternalCalls {
     {
         let mut delays = self.shared.retry.delays();
         loop {
-            let failed = match self.attempt(what, call()).await {
+            let failed = match self.attempt(what, &mut call).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -107,17 +107,20 @@ impl ExternalCalls {
     /// # Errors
     /// What the call answered; that it was not answered in time; that the breaker is open.
     pub async fn once<T>(&self, what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.attempt(what, call).await.map_err(|failed| failed.error)
+        self.attempt(what, || call).await.map_err(|failed| failed.error)
     }
 
-    async fn attempt<T>(&self, what: &str, call: impl Future<Output = Result<T>>) -> Result<T, Failed> {
+    async fn attempt<T, Fut>(&self, what: &str, call: impl FnOnce() -> Fut) -> Result<T, Failed>
+    where
+        Fut: Future<Output = Result<T>>,
+    {
         let shared = &*self.shared;
         let closed = |_| Error::internal("the limit of concurrent calls was closed");
         let _place = shared.concurrency.acquire().await.map_err(closed)?;
         self.wait_for_rate().await;
         let admission = shared.breaker.admit(shared.time.now()).map_err(|refused| Failed { error: self.open(what), wait: refused.wait })?;
         let in_flight = InFlight::new(&self.metrics.in_flight);
-        let answer = self.in_time(what, call).await;
+        let answer = self.in_time(what, call()).await;
         drop(in_flight);
         match &answer {
             Err(e) if may_pass(e) => {
