@@ -138,6 +138,8 @@ impl Connector for JdbcConnector {
             Target::SqliteMemory => {
                 Err(ConfigError::new("url", "a database in memory is empty, there is nothing to find").hint("name a file: `jdbc:sqlite:PATH`").into())
             }
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            Target::Server(url) => server::lookup::plan(&options, driver(&options.access(), &url)?, context),
             #[allow(unreachable_patterns)]
             other => Err(not_built(&other)),
         }

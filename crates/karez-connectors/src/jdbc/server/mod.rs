@@ -3,6 +3,7 @@
 //! ```text
 //!  settings ─► Driver::connect ─► Session ◄── Pool ◄── sink: writer ─► flush ─► stage ─► committer   (a staging table per lot, a marker, a fence)
 //!                                                 ◄── source: partition ─► reader ─► scan            (pages in the order of a key, below a bound)
+//!                                                 ◄── look-up                                     (a statement per question)
 //! ```
 //! A database's folder implements [`driver::Driver`] and [`driver::Session`]: connect, describe tables, types both ways, a bulk load, a stream of rows,
 //! which rows can still appear, and what kind of failure an error is. The protocols around them are here.
@@ -13,6 +14,7 @@ pub(super) mod driver;
 pub(super) mod failure;
 mod fit;
 mod flush;
+pub(super) mod lookup;
 mod partition;
 mod pool;
 mod reader;

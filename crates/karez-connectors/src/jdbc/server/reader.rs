@@ -275,7 +275,7 @@ impl SourcePlan {
 }
 
 /// A value of a key: text that the database reads back as the same value, where it is neither number nor bytes.
-fn key_value(array: &ArrayRef, row: usize) -> Option<KeyValue> {
+pub(super) fn key_value(array: &ArrayRef, row: usize) -> Option<KeyValue> {
     if array.is_null(row) {
         return Some(KeyValue::Null);
     }

@@ -127,7 +127,7 @@ pub(in super::super) fn plan(
 }
 
 /// Waits for the database where nothing else can go on: while a job is planned.
-fn at_once<T: Send>(work: impl Future<Output = Result<T, Wrong>> + Send) -> Result<T, Wrong> {
+pub(super) fn at_once<T: Send>(work: impl Future<Output = Result<T, Wrong>> + Send) -> Result<T, Wrong> {
     let broken = |what: &str| Wrong::Failure(Failure::from(Error::internal(what.to_owned())));
     // A thread of its own: the planner may be running inside a runtime already.
     std::thread::scope(|scope| {
