@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::metrics::NodeMetrics;
 use crate::{BadRecord, Clock, Epoch, Generation, Result, RunId, StreamSchema};
@@ -56,6 +57,15 @@ pub trait Sink: Send + Sync + 'static {
     /// Tries to reach what it writes to, without side effects: creates no table and no file.
     async fn check(&self) -> Result<()>;
 
+    /// How the job takes checkpoints, before [`Self::prepare`]: what a sink keeps prepared outside may not live for ever there.
+    ///
+    /// # Errors
+    /// It would not live until its commit.
+    fn checkpoints(&self, timing: CheckpointTiming) -> Result<()> {
+        let _ = timing;
+        Ok(())
+    }
+
     /// Once per start, before any writer opens: creates what is asked for, removes leftovers of older generations of this run alone.
     /// `committed` are the committables of the restored manifest; they have been committed when this is called.
     async fn prepare(&self, context: &SinkRunContext, committed: &[Committable]) -> Result<()> {
@@ -94,6 +104,15 @@ pub struct SinkRunContext {
     pub node: String,
     /// The instant the run was scheduled for (`{date}`), milliseconds since the epoch.
     pub scheduled_ms: i64,
+}
+
+/// The job's checkpoints, as far as a sink must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointTiming {
+    /// Between the starts of two.
+    pub interval: Duration,
+    /// One that takes longer has failed.
+    pub timeout: Duration,
 }
 
 /// What a writer may use.

@@ -8,15 +8,19 @@
 mod client;
 mod options;
 mod properties;
+mod sink;
 mod source;
+mod transaction;
 
 use std::sync::Arc;
 
-use karez_core::config::{ConfigError, ConfigErrors, parse};
+use karez_core::config::{ConfigErrors, parse};
+use karez_core::sink::SinkGuarantee;
 use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
 use serde_json::{Value, json};
 
 pub use options::{BootstrapServers, Properties, SaslOptions, SecurityOptions, SecurityProtocol, TlsOptions};
+pub use sink::{AcksOption, Codec, Guarantee, KafkaSinkOptions, KeyOption, KeyOptions};
 pub use source::{AutoOffsetReset, CommitMode, IsolationLevel, KafkaSourceOptions, MetadataKey, MetadataOptions, Seek, StartFrom, StopAt};
 
 /// `connector: kafka`.
@@ -33,7 +37,11 @@ impl Connector for KafkaConnector {
          The source is exactly once: each partition is a split, its offset is in the job's checkpoints, and it is read again from there. Offsets are \
          committed to the group for others to see, after the checkpoint that holds them. A position whose rows are gone (retention, a topic created \
          again under its name) fails the job and says which are missing; it is never reset in silence. More subtasks than partitions are possible: \
-         those without one pass nothing on, and rows can be spread behind the source."
+         those without one pass nothing on, and rows can be spread behind the source.\n\n\
+         The sink is exactly once with `guarantee: transactional` (the default where the job's `delivery` is exactly-once): rows become visible to readers \
+         with `isolation.level=read_committed` when their checkpoint has completed, on every broker since Apache Kafka 3.9. A transaction that the broker \
+         times out before its commit is lost rows, which the job says by their offsets; so `transactionTimeout` must be well above the checkpoint interval \
+         and the longest outage of the job. A changelog is written by its `key`: deletes become tombstones."
     }
 
     fn source_options(&self) -> Option<schemars::Schema> {
@@ -54,11 +62,23 @@ impl Connector for KafkaConnector {
         }
     }
 
+    fn sink_options(&self) -> Option<schemars::Schema> {
+        Some(schemars::schema_for!(KafkaSinkOptions))
+    }
+
+    fn check_sink(&self, config: &Value) -> Result<(), ConfigErrors> {
+        parse::<KafkaSinkOptions>(config).map(drop)
+    }
+
+    fn sink_guarantees(&self) -> &'static [SinkGuarantee] {
+        &[SinkGuarantee::Transactional, SinkGuarantee::AtLeastOnce]
+    }
+
     fn source(&self, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
         source::plan(context)
     }
 
-    fn sink(&self, _: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
-        Err(ConfigError::new("connector", "`kafka` is a source in this build").into())
+    fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
+        sink::plan(context)
     }
 }
