@@ -5,5 +5,6 @@ mod file_sink;
 mod file_source;
 mod generator;
 mod jdbc;
+mod kafka_sink;
 mod kafka_source;
 mod stdout;
