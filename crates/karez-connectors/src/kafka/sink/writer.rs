@@ -1,6 +1,6 @@
 //! Encodes rows into the batches of their partitions, and hands those to the sender.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) struct Writer {
     report: Arc<Report>,
     memory: Arc<Semaphore>,
     /// Sealed, not handed over yet.
-    sealed: Vec<Addressed<SealedBatch>>,
+    sealed: VecDeque<Addressed<SealedBatch>>,
     /// When the oldest open batch must be sent.
     due_ms: Option<i64>,
     rejects: Vec<BadRecord>,
@@ -89,7 +89,7 @@ impl Writer {
             sender,
             task: Some(tokio::spawn(task)),
             report,
-            sealed: Vec::new(),
+            sealed: VecDeque::new(),
             due_ms: None,
             rejects: Vec::new(),
             transactions,
@@ -240,7 +240,7 @@ impl Writer {
         let batch = topic.open[partition].seal(compression).map_err(|e| Error::internal("compress a batch").caused_by(e))?;
         let partitions = topic.partitions();
         topic.sticky.ended(number, partitions);
-        self.sealed.push(Addressed { topic: Arc::clone(&topic.name), partition: number, batch });
+        self.sealed.push_back(Addressed { topic: Arc::clone(&topic.name), partition: number, batch });
         Ok(())
     }
 
@@ -258,14 +258,12 @@ impl Writer {
 
     /// Hands sealed batches over; waits while the buffer is full: that is the back-pressure.
     async fn ship(&mut self) -> Result<()> {
-        // Backwards it can be gone on with where the future was dropped.
-        self.sealed.reverse();
-        while let Some(next) = self.sealed.last() {
+        while let Some(next) = self.sealed.front() {
             let bytes = next.batch.bytes().len().min(self.plan.settings.buffer_bytes);
             let memory = Arc::clone(&self.memory).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).await;
             let memory = memory.map_err(|_| Error::internal("the memory of a producer is closed"))?;
             self.report.check()?;
-            let Some(Addressed { topic, partition, batch }) = self.sealed.pop() else { break };
+            let Some(Addressed { topic, partition, batch }) = self.sealed.pop_front() else { break };
             let deadline = Instant::now() + self.plan.settings.delivery_timeout;
             self.tell(Command::Batch(Addressed { topic, partition, batch: Waiting::new(batch, deadline, memory) }))?;
         }

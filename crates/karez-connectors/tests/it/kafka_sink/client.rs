@@ -65,8 +65,15 @@ impl Cluster {
         krafka::__private::kafka_metadata(&self.kafka).ensure_partition_count(name, std::time::Duration::from_secs(10)).await.unwrap();
     }
 
-    /// What readers with `isolation.level=read_committed` see.
+    /// What readers with `isolation.level=read_committed` see. A coordinator answers a commit before its markers are in the log: those under way are
+    /// waited for.
     pub async fn committed(&self, topic: &str) -> Vec<Message> {
+        let ending = self.transactions_in(&["PrepareCommit", "PrepareAbort"]).await;
+        super::until("transactions that were being ended have ended", || async {
+            let still = self.transactions_in(&["PrepareCommit", "PrepareAbort"]).await;
+            ending.iter().all(|id| !still.contains(id))
+        })
+        .await;
         self.read(topic, 1).await
     }
 
@@ -132,12 +139,17 @@ impl Cluster {
 
     /// The transactional ids of a job that are open now.
     pub async fn open_transactions(&self, job: &str) -> Vec<String> {
-        let options = ListTransactionsOptions::default().states(vec!["Ongoing".into()]);
-        let listed = self.kafka.admin().list_transactions(options).await.unwrap();
-        let mut open: Vec<String> = listed.into_values().flat_map(|of_broker| of_broker.unwrap()).map(|t| t.transactional_id).collect();
+        let mut open = self.transactions_in(&["Ongoing"]).await;
         open.retain(|id| id.contains(job));
-        open.sort();
         open
+    }
+
+    async fn transactions_in(&self, states: &[&str]) -> Vec<String> {
+        let options = ListTransactionsOptions::default().states(states.iter().map(|s| (*s).to_owned()).collect());
+        let listed = self.kafka.admin().list_transactions(options).await.unwrap();
+        let mut ids: Vec<String> = listed.into_values().flat_map(|of_broker| of_broker.unwrap()).map(|t| t.transactional_id).collect();
+        ids.sort();
+        ids
     }
 
     /// The state of a transaction at its coordinator, and the producer's epoch.

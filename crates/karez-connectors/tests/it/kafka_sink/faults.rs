@@ -43,7 +43,9 @@ async fn the_network_between_fails_in_every_way_and_each_row_is_there_once_and_i
         let mut job = Job::new(&cluster.bootstrap, &topic).with("batchSize", "1k").with("linger", "0ms");
         job.exactly_once = exactly_once;
         let mut process = job.start(1).await;
-        for round in 0..5 {
+        process.write(0, many(0, 100)).await;
+        until("the producer is known", || async { cluster.uncommitted(&topic).await.len() > 50 }).await;
+        for round in 1..5 {
             broker.proxy.hold_answers();
             let before = broker.proxy.to_server_bytes();
             let write = process.write(0, many(round * 100, 100));

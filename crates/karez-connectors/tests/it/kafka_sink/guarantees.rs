@@ -139,7 +139,8 @@ async fn the_manifest_holds_the_offsets_of_the_rows_and_no_secret() {
     // Offset 3 is the marker of the first commit.
     let partitions = serde_json::json!([{ "topic": topic, "partition": 0, "firstOffset": 4, "lastOffset": 4 }]);
     assert_eq!(job.manifest[0].payload["partitions"], partitions);
-    let keys: Vec<_> = job.manifest[0].payload.as_object().unwrap().keys().cloned().collect();
+    let mut keys: Vec<_> = job.manifest[0].payload.as_object().unwrap().keys().cloned().collect();
+    keys.sort();
     assert_eq!(keys, ["partitions", "producerEpoch", "producerId", "transactionVersion", "transactionalId", "version"]);
 }
 
