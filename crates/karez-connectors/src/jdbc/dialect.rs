@@ -47,6 +47,11 @@ pub(super) trait Dialect: Send + Sync {
         "BIGINT NOT NULL"
     }
 
+    /// A condition on single rows, as a line of a table's definition.
+    fn check(&self, name: &str, condition: &str) -> String {
+        format!("CONSTRAINT {} CHECK {condition}", self.quote(name))
+    }
+
     /// Names, quoted and with commas.
     fn list(&self, names: &mut dyn Iterator<Item = &str>) -> String {
         names.map(|n| self.quote(n)).collect::<Vec<_>>().join(", ")

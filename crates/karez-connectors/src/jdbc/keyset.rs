@@ -96,6 +96,13 @@ impl Latest {
         Self { instant, runs: BTreeMap::new(), keys: BTreeSet::new() }
     }
 
+    /// How many keys have been noted.
+    pub(super) fn rows(&self) -> u64 {
+        // Both ends belong to a run; the difference of two numbers always fits.
+        let runs: u64 = self.runs.iter().map(|(first, last)| last.abs_diff(*first).saturating_add(1)).sum();
+        runs + self.keys.len() as u64
+    }
+
     /// Notes a key of this instant; whether it is new.
     pub(super) fn add(&mut self, key: &[KeyValue]) -> Result<bool> {
         let new = match key {

@@ -92,6 +92,7 @@ pub(super) async fn table(session: &mut PgSession, name: &TableName) -> Result<O
         name: TableName { schema: Some(text(found, 1)), name: text(found, 2) },
         columns,
         is_view: matches!(kind.as_str(), "v" | "m"),
+        unwritable: None,
         unique,
         indices: ordered,
         checks: checks.iter().map(|r| (text(r, 0), text(r, 1))).collect(),

@@ -88,6 +88,8 @@ pub(in super::super) struct Growth<'a> {
     pub(in super::super) inclusive: bool,
     /// The last value read; `None` at the start.
     pub(in super::super) after: Option<&'a KeyValue>,
+    /// How many rows with the value `after` have been read, where rows of that value are looked for again.
+    pub(in super::super) seen: Option<u64>,
     /// As the option says, else as the driver does, milliseconds.
     pub(in super::super) visibility_delay_ms: Option<i64>,
 }

@@ -64,6 +64,7 @@ pub(super) fn fit(plan: &SinkPlan, table: &Table, driver: &dyn Driver) -> Result
     if table.is_view {
         problems.push("it is a view; rows go into tables".to_owned());
     }
+    problems.extend(table.unwritable.clone());
     let mut columns: Vec<Column> = Vec::new();
     for field in plan.input.fields() {
         match table.column(field.name()) {

@@ -13,7 +13,7 @@ use karez_core::source::{ReadLimit, ReaderContext};
 use karez_core::{BadRecord, Error, Read, Result, SplitReader};
 use serde_json::Value;
 
-use super::super::keyset::{KeyValue, Position};
+use super::super::keyset::{KeyValue, Latest, Position};
 use super::driver::{Candidate, Chunk, Growth};
 use super::failure::{Failure, Kind};
 use super::pool::Pool;
@@ -90,6 +90,7 @@ impl Reader {
             is_timestamp: self.plan.by_timestamp,
             inclusive: self.plan.looks_again || !self.plan.by_timestamp,
             after,
+            seen: self.position.latest.as_ref().filter(|_| self.plan.looks_again).map(Latest::rows),
             visibility_delay_ms: self.plan.visibility_delay_ms,
         };
         let mut session = self.pool.get().await?;

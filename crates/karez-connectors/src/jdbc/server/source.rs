@@ -187,7 +187,7 @@ fn partition_column(options: &JdbcSourceOptions, relation: &Relation, order: &[C
                 .hint("name an integer column, or remove `numPartitions`")
         })?,
     };
-    if !matches!(column.data_type, Some(DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)) {
+    if !column.data_type.as_ref().is_some_and(DataType::is_integer) {
         return Err(ConfigError::new("partitionColumn", format!("`{}` is of type `{}`; it must be an integer", column.name, column.declared)));
     }
     if relation.table.is_some() && !column.not_null {

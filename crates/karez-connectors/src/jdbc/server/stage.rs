@@ -27,7 +27,7 @@ use super::table::TableName;
 /// The column that numbers staged rows.
 pub(super) const NUMBER: &str = "__karez_id";
 /// The column that says what is done with a staged row; keyed sinks alone.
-pub(super) const OP: &str = "__karez_op";
+pub(in super::super) const OP: &str = "__karez_op";
 
 /// What a committable says: which lot, and how to find out what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ pub(super) fn definition(dialect: &dyn Dialect, fitted: &Fitted) -> String {
     }
     conditions.extend(fitted.checks.iter().map(|(name, sql)| (name.clone(), unless_deleted(&format!("({sql})")))));
     for (name, condition) in conditions {
-        lines.push(format!("CONSTRAINT {} CHECK {condition}", dialect.quote(&name)));
+        lines.push(dialect.check(&name, &condition));
     }
     format!("({})", lines.join(", "))
 }

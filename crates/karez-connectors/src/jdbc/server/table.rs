@@ -81,6 +81,8 @@ pub(in super::super) struct Table {
     pub(in super::super) columns: Vec<Column>,
     /// Rows cannot be put into it.
     pub(in super::super) is_view: bool,
+    /// Why rows cannot be put into it for another reason than its columns.
+    pub(in super::super) unwritable: Option<String>,
     /// Sets of columns that identify a row: the primary key first, then unique indices without condition or expression.
     pub(in super::super) unique: Vec<Vec<String>>,
     /// The columns of ordered indices, by which rows can be read in order without sorting.
