@@ -6,6 +6,8 @@
 mod dialect;
 mod keyset;
 mod mode;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod options;
 mod point;
 #[cfg(feature = "postgres")]
@@ -156,6 +158,8 @@ fn driver(access: &options::Access<'_>, url: &url::ServerUrl) -> Result<Arc<dyn 
     match url.server {
         #[cfg(feature = "postgres")]
         url::Server::PostgreSql => Ok(Arc::new(postgres::Postgres::new(settings)?)),
+        #[cfg(feature = "mysql")]
+        url::Server::MySql | url::Server::MariaDb => Ok(Arc::new(mysql::MySqlDriver::new(settings)?)),
         #[allow(unreachable_patterns)]
         _ => Err(not_built(&Target::Server(url.clone()))),
     }

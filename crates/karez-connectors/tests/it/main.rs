@@ -7,4 +7,5 @@ mod generator;
 mod jdbc;
 mod kafka_sink;
 mod kafka_source;
+mod mysql;
 mod stdout;

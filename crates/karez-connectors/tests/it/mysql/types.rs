@@ -1,0 +1,184 @@
+//! Every type, both ways.
+
+use std::sync::Arc;
+
+use arrow::array::*;
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, i256};
+use arrow::record_batch::RecordBatch;
+use karez_core::BadRecord;
+use serde_json::{Value, json};
+
+use super::{Base, clock, on_both, write};
+use crate::jdbc::{column, drain, open, try_source};
+
+async fn read(config: &Value) -> (RecordBatch, Vec<BadRecord>) {
+    let source = try_source(config, None).unwrap();
+    let mut reader = open(source.as_ref(), Value::Null, false, clock()).await;
+    let (batches, bad, _) = drain(reader.as_mut(), 1_000).await;
+    (arrow::compute::concat_batches(&source.schema().arrow, &batches).unwrap(), bad)
+}
+
+/// A column of each type that the server can hold: an extreme, an ordinary value, null.
+fn everything() -> RecordBatch {
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+        ("boolean", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
+        ("tiny", Arc::new(Int8Array::from(vec![Some(i8::MIN), Some(i8::MAX), None]))),
+        ("small", Arc::new(Int16Array::from(vec![Some(i16::MIN), Some(0), None]))),
+        ("int", Arc::new(Int32Array::from(vec![Some(i32::MIN), Some(i32::MAX), None]))),
+        ("big", Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(i64::MAX), None]))),
+        ("utiny", Arc::new(UInt8Array::from(vec![Some(u8::MAX), Some(0), None]))),
+        ("usmall", Arc::new(UInt16Array::from(vec![Some(u16::MAX), Some(0), None]))),
+        ("uint", Arc::new(UInt32Array::from(vec![Some(u32::MAX), Some(0), None]))),
+        ("ubig", Arc::new(UInt64Array::from(vec![Some(u64::MAX), Some(0), None]))),
+        ("float", Arc::new(Float32Array::from(vec![Some(f32::MAX), Some(0.1), None]))),
+        ("double", Arc::new(Float64Array::from(vec![Some(f64::MIN_POSITIVE), Some(0.1 + 0.2), None]))),
+        ("price", Arc::new(Decimal128Array::from(vec![Some(-12_345), Some(5), None]).with_precision_and_scale(10, 2).unwrap())),
+        ("long_price", Arc::new(Decimal128Array::from(vec![Some(i128::pow(10, 37) + 1), Some(-1), None]).with_precision_and_scale(38, 10).unwrap())),
+        (
+            "longest",
+            Arc::new(
+                Decimal256Array::from(vec![Some(i256::from_i128(10).pow_checked(64).unwrap()), Some(i256::MINUS_ONE), None])
+                    .with_precision_and_scale(65, 30)
+                    .unwrap(),
+            ),
+        ),
+        ("text", Arc::new(StringArray::from(vec![Some("坎儿井 🐫 \"'\\\n\t\r\0%_ "), Some(""), None]))),
+        ("bytes", Arc::new(BinaryArray::from_opt_vec(vec![Some(&[0_u8, 255, b'\\', b'\'', 9, 10, 0xf0][..]), Some(b""), None]))),
+        ("day", Arc::new(Date32Array::from(vec![Some(15_706), Some(2_932_896), None]))),
+        ("at_s", Arc::new(Time32SecondArray::from(vec![Some(86_399), Some(0), None]))),
+        ("at_ms", Arc::new(Time32MillisecondArray::from(vec![Some(86_399_999), Some(0), None]))),
+        ("at_us", Arc::new(Time64MicrosecondArray::from(vec![Some(86_399_999_999), Some(0), None]))),
+        ("s", Arc::new(TimestampSecondArray::from(vec![Some(1_357_016_400), Some(-1), None]))),
+        ("ms", Arc::new(TimestampMillisecondArray::from(vec![Some(1_357_016_400_007), Some(-1), None]))),
+        ("us", Arc::new(TimestampMicrosecondArray::from(vec![Some(253_402_300_799_999_999), Some(-1), None]))),
+        ("ltz_s", Arc::new(TimestampSecondArray::from(vec![Some(1_357_016_400), Some(1), None]).with_timezone("UTC"))),
+        ("ltz_us", Arc::new(TimestampMicrosecondArray::from(vec![Some(1_357_016_400_000_007), Some(1_000_000), None]).with_timezone("UTC"))),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, n != "id"))).unwrap()
+}
+
+on_both! {
+    async fn every_type_comes_back_as_it_was_written(base: &Base) {
+        let written = everything();
+        // A few rows are inserted, many loaded.
+        let copies: Vec<RecordBatch> = (0..20)
+            .map(|i| {
+                let ids: ArrayRef = Arc::new(Int64Array::from_iter_values((0..3).map(|row| i * 3 + row + 1)));
+                RecordBatch::try_new(written.schema(), [vec![ids], written.columns()[1..].to_vec()].concat()).unwrap()
+            })
+            .collect();
+        let many = arrow::compute::concat_batches(&written.schema(), &copies).unwrap();
+        for (table, batch) in [("few", written), ("many", many)] {
+            assert_eq!(write(&base.sink(json!({ "table": table, "createTable": true, "key": ["id"] })), std::slice::from_ref(&batch)).await, []);
+            let (back, bad) = read(&base.sink(json!({ "table": table }))).await;
+            assert_eq!(bad, []);
+            for (i, field) in batch.schema().fields().iter().enumerate() {
+                assert_eq!(batch.column(i), back.column(i), "{table}.{}", field.name());
+            }
+        }
+    }
+
+    async fn dictionaries_views_and_nested_values_are_written_as_what_they_hold(base: &Base) {
+        let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
+        let dictionary: DictionaryArray<Int32Type> = ["x", "x"].into_iter().collect();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("list", Arc::new(list)),
+            ("dictionary", Arc::new(dictionary)),
+            ("view", Arc::new(StringViewArray::from(vec![Some("a longer text than twelve"), None]))),
+            ("fixed", Arc::new(FixedSizeBinaryArray::try_from_iter([[1_u8, 2], [3, 4]].into_iter()).unwrap())),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
+        assert_eq!(write(&base.sink(json!({ "createTable": true })), &[batch]).await, []);
+        assert_eq!(
+            base.rows("SELECT REPLACE(list, ' ', ''), dictionary, view, HEX(fixed) FROM t").await,
+            ["[1,null]|x|a longer text than twelve|0102", "NULL|x|NULL|0304"]
+        );
+    }
+
+    async fn types_of_the_server_alone_are_read_and_written(base: &Base) {
+        base.sql("CREATE TABLE t (id INT PRIMARY KEY, m MEDIUMINT UNSIGNED, y YEAR, one BIT(1), bits BIT(12), c CHAR(5), latin VARCHAR(9) CHARACTER SET latin1, e ENUM('a','b''c'),
+                  s SET('x','y'), j JSON, fixed BINARY(3), clock TIME);
+                  INSERT INTO t VALUES (1, 16777215, 1901, 1, 3001, 'ab', 'é', 'b''c', 'y,x', '{\"a\": [1, \"坎\"]}', x'0102', '23:59:59'), (2, 0, 2155, 0, 0, '', '', 'a', '', 'null', x'', '00:00:00'),
+                                       (3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)").await;
+        let (rows, bad) = read(&base.sink(json!({}))).await;
+        assert_eq!(bad, []);
+        let types: Vec<String> = rows.schema().fields()[1..6].iter().map(|f| f.data_type().to_string()).collect();
+        assert_eq!(types, ["UInt32", "Int16", "Boolean", "UInt64", "Utf8"]);
+        let of = |name: &str| column(std::slice::from_ref(&rows), name);
+        for (name, values) in [
+            ("m", ["16777215", "0", "NULL"]), ("y", ["1901", "2155", "NULL"]), ("one", ["true", "false", "NULL"]), ("bits", ["3001", "0", "NULL"]),
+            ("c", ["ab", "", "NULL"]), ("latin", ["é", "", "NULL"]), ("e", ["b'c", "a", "NULL"]), ("s", ["x,y", "", "NULL"]),
+            ("j", ["{\"a\": [1, \"坎\"]}", "null", "NULL"]), ("fixed", ["010200", "000000", "NULL"]), ("clock", ["23:59:59", "00:00:00", "NULL"]),
+        ] {
+            assert_eq!(of(name), values, "{name}");
+        }
+        for copies in [1, 10] {
+            base.sql("DROP TABLE IF EXISTS back;\nCREATE TABLE back LIKE t;\nALTER TABLE back DROP PRIMARY KEY").await;
+            let all = vec![rows.clone(); copies];
+            let all = arrow::compute::concat_batches(&rows.schema(), &all).unwrap();
+            assert_eq!(write(&base.sink(json!({ "table": "back" })), &[all]).await, []);
+            assert_eq!(base.rows("SELECT DISTINCT b.id FROM back b JOIN t ON (t.id, t.m, t.y, t.one, t.bits, t.c, t.latin, t.e, t.s, t.fixed, t.clock) <=>
+                                  (b.id, b.m, b.y, b.one, b.bits, b.c, b.latin, b.e, b.s, b.fixed, b.clock) ORDER BY b.id").await, ["1", "2", "3"]);
+            assert_eq!(base.count("back").await, 3 * copies);
+        }
+    }
+
+    async fn dates_that_are_none_are_bad_records_or_null_on_request(base: &Base) {
+        base.sql("CREATE TABLE t (id INT PRIMARY KEY, day DATE, at DATETIME);
+                  INSERT INTO t VALUES (1, '0000-00-00', '2013-01-01'), (2, '2013-01-00', '2013-01-01'), (3, '2013-01-01', '0000-00-00'), (4, '2013-01-01', '2013-01-01')").await;
+        let (good, bad) = read(&base.sink(json!({}))).await;
+        assert_eq!(column(&[good], "id"), ["4"]);
+        assert_eq!(bad.len(), 3);
+        assert!(bad[0].reason.contains("column `day`") && bad[0].reason.contains("0000-00-00") && bad[0].reason.contains("zeroDateTimeBehavior=CONVERT_TO_NULL"), "{bad:?}");
+        let mut config = base.sink(json!({}));
+        config["url"] = json!(format!("{}?zeroDateTimeBehavior=CONVERT_TO_NULL", base.url));
+        let (good, bad) = read(&config).await;
+        assert_eq!(bad, []);
+        assert_eq!(column(&[good], "day"), ["NULL", "NULL", "2013-01-01", "2013-01-01"]);
+    }
+
+    async fn what_no_time_of_day_is_is_a_bad_record(base: &Base) {
+        base.sql("CREATE TABLE t (id INT PRIMARY KEY, span TIME, flag BOOL);\nINSERT INTO t VALUES (1, '-01:00:00', 1), (2, '838:59:59', 1), (3, '05:00:00', 1), (4, '05:00:00', 2)").await;
+        let (good, bad) = read(&base.sink(json!({}))).await;
+        assert_eq!(column(&[good], "id"), ["3"]);
+        assert_eq!(bad.len(), 3);
+        assert!(bad[0].reason.contains("no time of day") && bad[2].reason.contains("CAST"), "{bad:?}");
+    }
+
+    async fn a_type_without_mapping_is_an_error_before_the_job_runs(base: &Base) {
+        base.sql("CREATE TABLE t (id INT PRIMARY KEY, place POINT)").await;
+        let error = try_source(&base.sink(json!({})), None).err().unwrap();
+        assert!(error.contains("`place`") && error.contains("point"), "{error}");
+        let declared = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+        try_source(&base.sink(json!({})), Some(&declared)).unwrap();
+        try_source(&json!({ "url": base.url, "query": "SELECT id, ST_AsText(place) AS place FROM t", "key": ["id"] }), None).unwrap();
+    }
+
+    async fn an_instant_is_the_same_whatever_zone_the_server_lives_in(base: &Base) {
+        base.sql("CREATE TABLE t (id INT PRIMARY KEY, at TIMESTAMP NULL);\nSET time_zone = '+08:00';\nINSERT INTO t VALUES (1, '2013-01-01 13:00:00')").await;
+        let (rows, _) = read(&base.sink(json!({}))).await;
+        assert_eq!(column(&[rows], "at"), ["2013-01-01T05:00:00Z"]);
+    }
+
+    async fn values_of_megabytes_go_both_ways(base: &Base) {
+        let long = "坎".repeat(3 << 20);
+        let batch = crate::jdbc::rows(&[(1, &long), (2, "short")]);
+        assert_eq!(write(&base.sink(json!({ "createTable": true })), std::slice::from_ref(&batch)).await, []);
+        let (back, _) = read(&base.sink(json!({}))).await;
+        assert_eq!((back.column(0), back.column(1)), (batch.column(0), batch.column(1)));
+    }
+}
+
+#[tokio::test]
+async fn mariadbs_uuid_and_addresses_are_texts() {
+    let base = Base::new(karez_testkit::Server::Mariadb).await;
+    base.sql("CREATE TABLE t (id UUID PRIMARY KEY, six INET6);\nINSERT INTO t VALUES ('123e4567-e89b-12d3-a456-426655440000', '2001:db8::1'), ('023e4567-e89b-12d3-a456-426655440000', NULL)").await;
+    let (rows, bad) = read(&base.sink(json!({ "fetchSize": 1 }))).await;
+    assert_eq!((bad.len(), rows.num_rows()), (0, 2));
+    base.sql("CREATE TABLE back LIKE t").await;
+    assert_eq!(write(&base.sink(json!({ "table": "back", "key": ["id"] })), &[rows]).await, []);
+    assert_eq!(base.rows("SELECT COUNT(*) FROM t JOIN back USING (id) WHERE t.six <=> back.six").await, ["2"]);
+    let wrong = RecordBatch::try_from_iter([("id", Arc::new(StringArray::from(vec!["no uuid"])) as ArrayRef)]).unwrap();
+    assert_eq!(write(&base.sink(json!({ "table": "back", "key": ["id"] })), &[wrong]).await.len(), 1);
+}
