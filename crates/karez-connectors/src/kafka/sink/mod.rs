@@ -15,6 +15,7 @@ mod partitioner;
 mod plan;
 mod produce;
 mod record_batch;
+mod report;
 mod rows;
 mod sender;
 mod settings;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use karez_core::Result;
 use tokio::time::Instant;
 
-use super::sender::Settled;
+use super::report::Settled;
 use crate::kafka::transaction::{Base, Coordinators, End, Identity, Ledger, Prepared, UsedIds};
 
 /// What a writer needs for them.

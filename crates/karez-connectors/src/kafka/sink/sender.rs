@@ -10,12 +10,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use karez_core::Error;
 use karez_core::metrics::NodeMetrics;
-use karez_core::{BadRecord, Error, Result};
 use krafka::__private::util::BackoffPolicy;
 use krafka::KrafkaError;
 use tokio::sync::{mpsc, oneshot};
@@ -24,10 +24,11 @@ use tokio::time::Instant;
 use super::compression::Compression;
 use super::partition_queue::{PartitionQueue, Waiting};
 use super::produce::{Addressed, Answer, Wire};
+use super::report::{Report, Settled};
 use super::split;
 use super::verdict::{Mode, Verdict};
 use crate::kafka::client::client_error;
-use crate::kafka::transaction::{End, Identity, OffsetRange};
+use crate::kafka::transaction::{End, Identity, OffsetRange, TransactionVersion};
 
 const IN_FLIGHT_PER_BROKER: usize = 5;
 
@@ -52,51 +53,6 @@ pub(super) enum Command {
     Begin(Identity),
     /// To be answered when everything told before is settled: what the transaction holds, which no longer is the sender's then.
     Settle(oneshot::Sender<Settled>),
-}
-
-/// Everything has been acknowledged or refused.
-#[derive(Debug, Default)]
-pub(super) struct Settled {
-    /// What has been written in the transaction.
-    pub(super) ranges: Vec<OffsetRange>,
-    /// Whether the broker may have the transaction open.
-    pub(super) touched: bool,
-}
-
-/// What the sender tells.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    /// Why it has stopped.
-    failure: Mutex<Option<Failure>>,
-    /// Rows that the brokers refused.
-    rejects: Mutex<Vec<BadRecord>>,
-}
-
-#[derive(Debug)]
-struct Failure {
-    /// Until it has been told.
-    error: Option<Error>,
-    text: String,
-}
-
-impl Report {
-    /// The failure, if there is one: the first time as it is.
-    pub(super) fn check(&self) -> Result<()> {
-        match &mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok(()),
-            Some(failure) => {
-                Err(failure.error.take().unwrap_or_else(|| Error::connection(format!("the producer has failed before: {}", failure.text))))
-            }
-        }
-    }
-
-    pub(super) fn take_rejects(&self) -> Vec<BadRecord> {
-        std::mem::take(&mut *self.rejects.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn has_failed(&self) -> bool {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
 }
 
 /// What it is set up with.
@@ -284,7 +240,7 @@ impl Sender {
     fn send(&mut self, broker: i32, mut keys: Vec<Key>) {
         keys.sort_unstable();
         let transactional = self.settings.mode == Mode::Transactional;
-        let classic = self.transaction.as_ref().is_some_and(|t| t.transaction_version == crate::kafka::transaction::TransactionVersion::Classic);
+        let classic = self.transaction.as_ref().is_some_and(|t| t.transaction_version == TransactionVersion::Classic);
         let (mut batches, mut add, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (topic, partition) in keys {
             let key = (topic, partition);
@@ -378,7 +334,7 @@ impl Sender {
                         queue.put_back(second);
                         queue.put_back(first);
                     }
-                    Ok(split::Parts::Row(row)) => self.report.rejects.lock().unwrap_or_else(PoisonError::into_inner).push(row),
+                    Ok(split::Parts::Row(row)) => self.report.reject(row),
                     Err(e) => return self.fail(e),
                 }
             }
@@ -408,11 +364,7 @@ impl Sender {
     }
 
     fn fail(&mut self, error: Error) {
-        let mut failure = self.report.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_none() {
-            *failure = Some(Failure { text: error.to_string(), error: Some(error) });
-        }
-        drop(failure);
+        self.report.fail(error);
         self.ready.clear();
         for queue in self.partitions.values_mut() {
             // Gives its memory back, so that a writer that waits for some goes on to see the failure.

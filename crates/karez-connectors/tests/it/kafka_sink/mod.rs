@@ -9,6 +9,7 @@ mod options;
 mod own_broker;
 mod recovery;
 mod secured;
+mod speed;
 mod timeouts;
 
 use std::sync::Arc;
