@@ -43,13 +43,15 @@ impl TransactionCommitter {
                 | ErrorCode::UnknownProducerId),
             )) => match fate(&self.kafka, prepared).await {
                 Ok(Fate::Committed) => Ok(CommitOutcome::AlreadyCommitted),
+                Ok(Fate::Aborted) => Ok(CommitOutcome::Lost(lost(prepared, code))),
+                // The coordinator itself says that it was aborted: this id, in this epoch, is in no state to be committed.
+                Ok(Fate::Forgotten) if code == ErrorCode::InvalidTxnState => Ok(CommitOutcome::Lost(lost(prepared, code))),
                 Ok(Fate::Forgotten) => {
                     let ranges = prepared.ranges();
                     tracing::warn!(transaction = %id, "the broker no longer knows the transaction, and its rows ({ranges}) have left the topic by \
                                    retention; they are taken as committed");
                     Ok(CommitOutcome::AlreadyCommitted)
                 }
-                Ok(Fate::Aborted) => Ok(CommitOutcome::Lost(lost(prepared, code))),
                 Err(e) if e.is_retryable() => Ok(CommitOutcome::RetryLater(e)),
                 Err(e) => Err(e),
             },

@@ -48,6 +48,7 @@ pub(super) async fn fate(kafka: &Arc<Kafka>, prepared: &Prepared) -> Result<Fate
 async fn in_partition(kafka: &Arc<Kafka>, range: &OffsetRange, producer_id: i64) -> Result<Fate> {
     let doing = format!("see what became of the transaction in {range}");
     let metadata = krafka::__private::kafka_metadata(kafka);
+    let mut missing = 0;
     for _ in 0..TRIES {
         let answer = async {
             let connection = metadata.get_leader_connection(&range.topic, range.partition).await?;
@@ -56,8 +57,15 @@ async fn in_partition(kafka: &Arc<Kafka>, range: &OffsetRange, producer_id: i64)
             Ok(fetched)
         };
         let fetched = match answer.await {
+            // A broker that has just come up may not know it yet.
             Err(krafka::KrafkaError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. } | krafka::KrafkaError::UnknownTopic { .. }) => {
-                return Ok(Fate::Forgotten);
+                missing += 1;
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(e) if e.is_retriable() => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
             }
             answer => answer.map_err(|e| client_error(&doing, e))?,
         };
@@ -78,7 +86,10 @@ async fn in_partition(kafka: &Arc<Kafka>, range: &OffsetRange, producer_id: i64)
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(Error::connection(format!("{doing}: it is still open")))
+    if missing == TRIES {
+        return Ok(Fate::Forgotten);
+    }
+    Err(Error::connection(format!("{doing}: it is still open, or its broker is away")))
 }
 
 /// The first rows of the range, at least one batch, as a reader of committed rows gets them.

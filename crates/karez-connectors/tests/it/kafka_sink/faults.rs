@@ -44,17 +44,24 @@ async fn the_network_between_fails_in_every_way_and_each_row_is_there_once_and_i
         job.exactly_once = exactly_once;
         let mut process = job.start(1).await;
         process.write(0, many(0, 100)).await;
-        until("the producer is known", || async { cluster.uncommitted(&topic).await.len() > 50 }).await;
+        process.writers[0].flush().await.unwrap();
+        until("the producer is known", || async { cluster.uncommitted(&topic).await.len() == 100 }).await;
         for round in 1..5 {
             broker.proxy.hold_answers();
             let before = broker.proxy.to_server_bytes();
-            let write = process.write(0, many(round * 100, 100));
+            let write = async {
+                process.write(0, many(round * 100, 100)).await;
+                // The linger of the last batch is over: this waits for no answer.
+                process.writers[0].flush().await.unwrap();
+            };
             let cut = async {
                 until("a batch has reached the broker", || async { broker.proxy.to_server_bytes() > before + 500 }).await;
                 broker.proxy.cut();
                 broker.proxy.back();
             };
             tokio::join!(write, cut);
+            let all = usize::try_from((round + 1) * 100).unwrap();
+            until("everything has been sent again", || async { cluster.uncommitted(&topic).await.len() >= all }).await;
         }
         let (committables, _) = process.barrier(1).await;
         commit(process.sink.as_ref(), &process.context, 1, &committables).await.unwrap();

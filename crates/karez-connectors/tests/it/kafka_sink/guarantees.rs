@@ -165,9 +165,10 @@ async fn a_batch_that_is_not_full_is_sent_after_the_linger() {
     let topic = cluster.topic(1).await;
     let mut job = Job::new(&cluster.bootstrap, &topic).at_least_once().with("linger", "20ms");
     let mut process = job.start(1).await;
+    let now_ms = process.clock.now_ms();
     process.write(0, rows(&[(1, "a")])).await;
-    assert_eq!(process.writers[0].flush_due_ms(), Some(1_020));
-    process.clock.set(1_020);
+    assert_eq!(process.writers[0].flush_due_ms(), Some(now_ms + 20));
+    process.clock.set(now_ms + 20);
     process.writers[0].flush().await.unwrap();
     assert_eq!(process.writers[0].flush_due_ms(), None);
     until("the row is there", || async { cluster.committed(&topic).await.len() == 1 }).await;

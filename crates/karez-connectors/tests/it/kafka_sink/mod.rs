@@ -18,7 +18,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use karez_connectors::kafka::KafkaConnector;
-use karez_core::clock::ManualClock;
+use karez_core::clock::{Clock, ManualClock, SystemClock};
 use karez_core::metrics::NodeMetrics;
 use karez_core::sink::{CommitPermit, SinkRunContext, WriterContext};
 use karez_core::{BadRecord, CommitOutcome, Committable, Connector, Epoch, Generation, RunId, Sink, SinkContext, SinkWriter, StreamSchema};
@@ -103,7 +103,8 @@ impl Job {
             }
         }
         sink.prepare_restored(&context, &self.manifest, &self.states).await?;
-        let clock = Arc::new(ManualClock::new(1_000));
+        // Today: the broker soon removes what is older than its retention.
+        let clock = Arc::new(ManualClock::new(SystemClock.now_ms()));
         let mut writers = Vec::new();
         for subtask in 0..parallelism {
             let context = WriterContext {
