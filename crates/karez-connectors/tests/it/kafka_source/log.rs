@@ -80,6 +80,24 @@ async fn a_topic_created_again_under_its_name_fails_the_job() {
 }
 
 #[tokio::test]
+async fn a_topic_that_is_deleted_fails_the_job() {
+    let topic = Topic::new(1).await;
+    topic.count(0, 0..10).await;
+    let mut job = Job::start(&topic.config(json!({})), &numbers()).await;
+    job.settle().await;
+    topic.delete().await;
+    let deadline = Instant::now() + PATIENCE;
+    let e = loop {
+        match job.step().await {
+            Err(e) => break e,
+            Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+        assert!(Instant::now() < deadline);
+    };
+    assert!(e.to_string().contains("was deleted while it was read") && e.to_string().contains("behind offset 10") && !e.is_retryable(), "{e}");
+}
+
+#[tokio::test]
 async fn gaps_that_compaction_leaves_are_stepped_over() {
     let settings = [("cleanup.policy", "compact"), ("segment.ms", "50"), ("min.cleanable.dirty.ratio", "0.01"), ("segment.bytes", "1048576")];
     let topic = Topic::with(1, &settings).await;

@@ -1,12 +1,14 @@
 //! The kafka source against real brokers, driven through the contract as the engine drives it.
 
 mod bounded;
+mod cluster;
 mod formats;
 mod log;
 mod options;
 mod own_server;
 mod positions;
 mod secure;
+mod speed;
 mod transactions;
 
 use std::collections::BTreeMap;

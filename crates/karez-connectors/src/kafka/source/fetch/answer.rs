@@ -111,7 +111,7 @@ impl Shared {
         buffer.replica = (response.preferred_read_replica >= 0 && self.settings.rack.is_some()).then_some(response.preferred_read_replica);
         let stable = Some(response.last_stable_offset).filter(|o| self.settings.read_committed && *o >= 0);
         let end = stable.unwrap_or(response.high_watermark);
-        (buffer.visible_end, buffer.known_end) = (Some(end), Some(end));
+        (buffer.visible_end, buffer.known_end, buffer.answered_at) = (Some(end), Some(end), Instant::now());
         match chunk(partition, response, target.offset, answer) {
             Err(reason) => buffer.failure = Some(Failure::Other(Arc::new(damaged(partition, target.offset, &reason)))),
             Ok(Some(chunk)) => {

@@ -27,6 +27,9 @@ pub(super) use partition::{Chunk, Failure, Partition, Taken};
 
 use super::position::Position;
 
+/// What an answer may be late by before it is missed.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// How records are asked for.
 #[derive(Clone, Debug)]
 pub(super) struct FetchSettings {
@@ -77,7 +80,7 @@ impl Fetcher {
 
     /// Fetches a partition from a position on, until [`Self::close`].
     pub(super) fn open(&self, position: &Position) -> Arc<Partition> {
-        let partition = Arc::new(Partition::new(position.at.clone(), position.topic_id, position.offset, position.stop));
+        let partition = Arc::new(Partition::new(position, 2 * self.shared.settings.max_wait + SLACK));
         self.shared.partitions().push(Arc::clone(&partition));
         self.shared.wake.notify_one();
         partition

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use karez_core::Error;
 use krafka::__private::protocol::AbortedTransaction;
 use tokio::time::Instant;
 
-use crate::kafka::source::position::TopicId;
+use crate::kafka::source::position::{Position, TopicId};
 use crate::kafka::source::start::TopicPartition;
 
 /// Whole record batches, as a broker sent them.
@@ -61,6 +62,8 @@ pub(in crate::kafka::source) struct Partition {
     pub(super) stop: Option<i64>,
     /// How far rows have been handed to the job.
     pub(in crate::kafka::source) consumed: AtomicI64,
+    /// How long an answer says what there is: brokers answer more often than that, with or without records.
+    pub(super) fresh_for: Duration,
     /// Its reader has gone.
     pub(super) closed: AtomicBool,
     buffer: Mutex<Buffer>,
@@ -83,6 +86,8 @@ pub(super) struct Buffer {
     /// The offset up to which records can be read (the last stable offset, or the high watermark), by the last answer. `None`: no answer, or the one
     /// after it failed.
     pub(super) visible_end: Option<i64>,
+    /// When that was.
+    pub(super) answered_at: Instant,
     /// The last of these, for the lag, also while a broker is away.
     pub(super) known_end: Option<i64>,
     /// A replica nearer than the leader.
@@ -103,7 +108,8 @@ pub(in crate::kafka::source) enum Taken {
 }
 
 impl Partition {
-    pub(super) fn new(at: TopicPartition, topic_id: TopicId, offset: i64, stop: Option<i64>) -> Self {
+    pub(super) fn new(position: &Position, fresh_for: Duration) -> Self {
+        let offset = position.offset;
         let buffer = Buffer {
             next: offset,
             chunks: VecDeque::new(),
@@ -113,11 +119,20 @@ impl Partition {
             failures: 0,
             unknown_since: None,
             visible_end: None,
+            answered_at: Instant::now(),
             known_end: None,
             replica: None,
             failure: None,
         };
-        Self { at, topic_id, stop, consumed: AtomicI64::new(offset), closed: AtomicBool::new(false), buffer: Mutex::new(buffer) }
+        Self {
+            at: position.at.clone(),
+            topic_id: position.topic_id,
+            stop: position.stop,
+            consumed: AtomicI64::new(offset),
+            fresh_for,
+            closed: AtomicBool::new(false),
+            buffer: Mutex::new(buffer),
+        }
     }
 
     pub(super) fn buffer(&self) -> MutexGuard<'_, Buffer> {
@@ -138,7 +153,7 @@ impl Partition {
             return Taken::Gap(buffer.next);
         }
         match buffer.visible_end {
-            Some(end) if buffer.next >= end => Taken::CaughtUp,
+            Some(end) if buffer.next >= end && buffer.answered_at.elapsed() < self.fresh_for => Taken::CaughtUp,
             _ => Taken::Pending,
         }
     }
