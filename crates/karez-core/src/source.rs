@@ -134,6 +134,13 @@ pub trait Source: Send + Sync + 'static {
         SplitAssignment::OneAtATime
     }
 
+    /// With [`SplitAssignment::AllAtOnce`]: the number by which a split is spread, to the subtask of its remainder. Numbers in a row, such as those of a
+    /// topic's partitions, spread evenly. The same wherever and whenever it is asked. `None`: a hash of the split's name.
+    fn spread(&self, split: &Split) -> Option<u64> {
+        let _ = split;
+        None
+    }
+
     /// The highest useful parallelism, where there is one.
     fn max_parallelism(&self) -> Option<usize> {
         None

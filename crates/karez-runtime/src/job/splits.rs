@@ -20,6 +20,7 @@ pub(super) struct Splits {
     pub(super) node: String,
     /// The vertex it heads.
     pub(super) vertex: usize,
+    planned: Arc<PlannedSource>,
     enumerator: Box<dyn SplitEnumerator>,
     one_at_a_time: bool,
     parallelism: usize,
@@ -67,6 +68,7 @@ impl Splits {
         Ok(Self {
             node: planned.name.clone(),
             vertex,
+            planned: Arc::clone(planned),
             enumerator,
             one_at_a_time,
             parallelism,
@@ -137,7 +139,8 @@ impl Splits {
         } else {
             let mut by_subtask = vec![Vec::new(); self.parallelism];
             for split in self.pending.drain(..) {
-                by_subtask[place(&split.split.id, self.parallelism)].push(split);
+                let number = self.planned.source.spread(&split.split);
+                by_subtask[place(number, &split.split.id, self.parallelism)].push(split);
             }
             // An empty assignment says: there is nothing for you now, count as idle.
             let given = by_subtask.into_iter().enumerate().filter(|(_, splits)| self.looked || !splits.is_empty());
@@ -164,7 +167,7 @@ impl Splits {
 }
 
 /// The subtask that a split falls to: the same wherever and whenever it is found.
-fn place(id: &str, parallelism: usize) -> usize {
-    let hash = xxhash_rust::xxh3::xxh3_64(id.as_bytes());
-    usize::try_from(hash % parallelism as u64).unwrap_or(0)
+fn place(number: Option<u64>, id: &str, parallelism: usize) -> usize {
+    let number = number.unwrap_or_else(|| xxhash_rust::xxh3::xxh3_64(id.as_bytes()));
+    usize::try_from(number % parallelism as u64).unwrap_or(0)
 }

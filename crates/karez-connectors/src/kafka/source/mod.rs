@@ -131,6 +131,13 @@ impl Source for KafkaSource {
         SplitAssignment::AllAtOnce
     }
 
+    fn spread(&self, split: &Split) -> Option<u64> {
+        let at = Position::of(split).ok()?.at;
+        // The first of each topic elsewhere, the others behind it in turn.
+        let topic = at.topic.bytes().fold(0_u64, |hash, b| hash.wrapping_mul(31).wrapping_add(u64::from(b)));
+        Some(topic.wrapping_add(u64::try_from(at.partition).ok()?))
+    }
+
     fn project(&self, columns: &[usize]) -> Option<Arc<dyn Source>> {
         let of_value = self.plan.decode.schema().fields().len();
         let value: Vec<usize> = columns.iter().copied().filter(|c| *c < of_value).collect();

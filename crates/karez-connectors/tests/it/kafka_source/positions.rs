@@ -28,6 +28,15 @@ async fn rows_of_all_partitions_are_read_in_their_order() {
 }
 
 #[tokio::test]
+async fn partitions_are_spread_evenly_over_subtasks() {
+    let topic = Topic::new(6).await;
+    let job = Job::start(&topic.config(json!({})), &numbers()).await;
+    let mut places: Vec<u64> = job.positions().iter().map(|split| job.source.spread(split).unwrap() % 3).collect();
+    places.sort_unstable();
+    assert_eq!(places, [0, 0, 1, 1, 2, 2]);
+}
+
+#[tokio::test]
 async fn a_restored_job_reads_exactly_the_rest() {
     let topic = Topic::new(2).await;
     topic.count(0, 0..500).await;
