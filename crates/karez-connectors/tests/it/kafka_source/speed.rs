@@ -25,7 +25,8 @@ async fn fill(topic: &Topic) {
         let mut value = json!({ "id": n, "user": format!("user-{}", n % 1000), "amount": n % 977, "city": "Turpan" }).to_string();
         value.truncate(value.len() - 1);
         value.push_str(&format!(",\"note\":\"{}\"}}", "x".repeat(250 - value.len() - 11)));
-        let _ = producer.enqueue(topic.record(i32::try_from(n).unwrap() % PARTITIONS, value)).await.unwrap();
+        // `flush` waits for all of them.
+        drop(producer.enqueue(topic.record(i32::try_from(n).unwrap() % PARTITIONS, value)).await.unwrap());
     }
     producer.flush().await.unwrap();
     producer.close().await.unwrap();
