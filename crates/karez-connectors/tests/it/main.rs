@@ -8,4 +8,5 @@ mod jdbc;
 mod kafka_sink;
 mod kafka_source;
 mod mysql;
+mod lookup_servers;
 mod stdout;

@@ -1,6 +1,8 @@
 //! A job with a look-up, from the file to the rows.
 
-use crate::karez::Bench;
+use karez_testkit::{Proxy, service, unique};
+
+use crate::karez::{Bench, eventually};
 
 /// Fills the table.
 const CUSTOMERS: &str = r#"
@@ -101,4 +103,33 @@ fn the_table_being_gone_is_found_by_check_and_a_password_is_not_explained() {
     std::fs::remove_file(bench.path().join("shop.db")).unwrap();
     let err = bench.karez(&["check", bench.file("orders.yaml", ORDERS)]).with(2).err;
     assert!(err.contains("there is no file `shop.db`"), "{err}");
+}
+
+#[test]
+fn while_the_database_is_away_rows_wait_and_none_is_lost_or_a_dead_letter() {
+    let (bench, url, table) = (Bench::new(), service("POSTGRES_URL"), unique("lookup_customers"));
+    let filled = CUSTOMERS.replace("jdbc:sqlite:shop.db", &url).replace("table: customers", &format!("table: {table}"));
+    bench.karez(&["run", bench.file("customers.yaml", &filled)]).with(0);
+    let proxy = Proxy::to(url.rsplit_once('@').unwrap().1.split('/').next().unwrap());
+    let job = ORDERS
+        .replace("jdbc:sqlite:shop.db", &proxy.url(&url))
+        .replace("table: customers", &format!("table: {table}"))
+        .replace("  name: orders\n", "  name: orders\n  delivery: exactly-once\n  checkpoint: { interval: 200ms }\n  deadLetter: { connector: file, config: { path: letters, format: ndjson } }\n")
+        .replace("rows: 10,", "rows: 3000,")
+        .replace("\n  operators:", "\n    rateLimit: 1000\n  operators:")
+        .replace("      cache: { ttl: 1m }\n", "      onError: dead-letter\n      external: { retry: { attempts: 1000, maxDelay: 100ms }, circuitBreaker: { openFor: 100ms } }\n");
+    let running = bench.start(&["run", bench.file("orders.yaml", &job)]);
+    let before = proxy.to_server_bytes();
+    eventually("it asks", || (proxy.to_server_bytes() > before + 10_000).then_some(()));
+    proxy.gone();
+    let refused = proxy.connections();
+    eventually("it tries again", || (proxy.connections() > refused + 5).then_some(()));
+    proxy.back();
+    running.end().with(0);
+    let rows = std::fs::read_to_string(bench.path().join("out.ndjson")).unwrap();
+    let customers: Vec<u64> = rows.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["customer"].as_u64().unwrap()).collect();
+    assert_eq!(customers, (0..3000).collect::<Vec<_>>(), "each once, in order");
+    assert_eq!(rows.matches("customer 4").count(), 1);
+    let letters = bench.files().into_iter().filter(|f| f.starts_with("letters")).map(|f| bench.path().join(f));
+    assert!(letters.filter(|f| f.is_file()).all(|f| std::fs::read_to_string(f).unwrap().is_empty()), "no row is at fault");
 }
