@@ -7,6 +7,6 @@ mod generator;
 mod jdbc;
 mod kafka_sink;
 mod kafka_source;
-mod mysql;
 mod lookup_servers;
+mod mysql;
 mod stdout;
