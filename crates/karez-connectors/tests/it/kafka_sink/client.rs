@@ -88,8 +88,7 @@ impl Cluster {
 
     async fn read(&self, topic: &str, isolation: i8) -> Vec<Message> {
         let metadata = krafka::__private::kafka_metadata(&self.kafka);
-        metadata.force_refresh(Some(&[topic])).await.unwrap();
-        let partitions = metadata.partition_count(topic).unwrap();
+        let partitions = metadata.ensure_partition_count(topic, std::time::Duration::from_secs(10)).await.unwrap();
         let mut messages = Vec::new();
         for partition in 0..i32::try_from(partitions).unwrap() {
             let mut offset = 0;
@@ -101,14 +100,13 @@ impl Cluster {
     }
 
     async fn fetch(&self, topic: &str, partition: i32, offset: i64, isolation: i8, messages: &mut Vec<Message>) -> Option<i64> {
-        let connection = krafka::__private::kafka_metadata(&self.kafka).get_leader_connection(topic, partition).await.unwrap();
         let mut one = FetchPartitionRequest::default();
         (one.partition, one.fetch_offset, one.partition_max_bytes) = (partition, offset, 64 << 20);
         let mut of_topic = FetchTopicRequest::default();
         (of_topic.topic, of_topic.partitions) = (topic.to_owned(), vec![one]);
         let mut request = FetchRequest::default();
         (request.max_bytes, request.isolation_level, request.topics) = (64 << 20, isolation, vec![of_topic]);
-        let mut answer = connection.send_request(ApiKey::Fetch, 12, |b| request.encode_versioned(12, b)).await.unwrap();
+        let mut answer = self.ask(topic, partition, &request).await;
         let answer = FetchResponse::decode_versioned(12, &mut answer).unwrap();
         let fetched = &answer.responses[0].partitions[0];
         assert!(fetched.error_code.is_ok(), "{:?}", fetched.error_code);
@@ -139,6 +137,23 @@ impl Cluster {
             next = Some(batch.base_offset + i64::from(batch.last_offset_delta) + 1);
         }
         next
+    }
+
+    /// A connection may have been cut since it was used last.
+    async fn ask(&self, topic: &str, partition: i32, request: &FetchRequest) -> Bytes {
+        let mut tries = 0;
+        loop {
+            let answer = async {
+                let connection = krafka::__private::kafka_metadata(&self.kafka).get_leader_connection(topic, partition).await?;
+                connection.send_request(ApiKey::Fetch, 12, |b| request.encode_versioned(12, b)).await
+            };
+            match answer.await {
+                Ok(answer) => return answer,
+                Err(e) => assert!(e.is_retriable() && tries < 200, "{e}"),
+            }
+            tries += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     /// The transactional ids of a job that are open now.
