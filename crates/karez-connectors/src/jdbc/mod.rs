@@ -53,6 +53,8 @@ impl Connector for JdbcConnector {
          The source reads a table in the order of its rowid (or its primary key, where it has no rowid), a page at a time: it is exactly once as long \
          as rows that were read are not changed, and sees rows that are added behind the page being read. `incrementing` and `timestamp` go on to \
          wait for new rows. `VACUUM` may renumber the rows of a table without `INTEGER PRIMARY KEY`: not while a job reads it.\n\n\
+         A [`lookup`](../operators/lookup.md) asks a table or view by one statement for the keys of a batch. It needs the right to read it, and should have \
+         an index over the columns of `on`.\n\n\
          ```yaml\n\
          sink:\n\
          \x20 connector: jdbc\n\

@@ -99,7 +99,7 @@ fn exactly_once_needs_a_transactional_sink_behind_it() {
 }
 
 #[test]
-fn the_table_being_gone_is_found_by_check_and_a_password_is_not_explained() {
+fn a_file_that_is_gone_is_found_by_check_and_one_has_no_password() {
     let bench = shop();
     let job = ORDERS.replace("config: { table: customers }", "config: { table: customers, password: hush }");
     let err = bench.karez(&["explain", bench.file("secret.yaml", &job)]).with(2).err;
