@@ -28,7 +28,7 @@ pub(super) const WOULD_REPLACE_ANOTHER: u16 = 1242;
 
 /// The failure of a statement or connection. `place` is where (no password), `what` what was tried.
 pub(super) fn failure(place: &str, what: &str, e: &Error) -> Failure {
-    let said = |kind: Kind, why: String| Failure::new(kind, format!("cannot {what} in {place}: {why}"));
+    let said = |kind: Kind, why: String| Failure::new(kind, format!("{place}: cannot {what}: {why}"));
     match e {
         Error::Server(s) => match kind(s) {
             // The reason alone: the sink says which table and row.
@@ -93,7 +93,7 @@ fn certificate(place: &str, what: &str, why: &str) -> Failure {
     Failure::new(
         Kind::User,
         format!(
-            "cannot {what} in {place}: TLS: {why}; name the authority of the server's certificate in `tls.ca`, and the host as the certificate does"
+            "{place}: cannot {what}: TLS: {why}; name the authority of the server's certificate in `tls.ca`, and the host as the certificate does"
         ),
     )
 }

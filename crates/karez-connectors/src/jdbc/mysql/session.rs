@@ -65,7 +65,7 @@ impl MySqlSession {
             Ok(connected) => connected.map_err(|e| failure(place, "connect", &e)),
             Err(_) => Err(Failure::new(
                 Kind::Connection,
-                format!("cannot connect in {place}: no answer from {host}:{port} within {:?}", settings.connect_timeout),
+                format!("{place}: cannot connect: no answer from {host}:{port} within {:?}", settings.connect_timeout),
             )),
         }
     }
