@@ -74,7 +74,7 @@ impl CommitRound {
         for (committable, outcome) in committables.into_iter().zip(outcomes) {
             match outcome {
                 CommitOutcome::Committed | CommitOutcome::AlreadyCommitted => {}
-                CommitOutcome::CommittedExcept(rows) => settled.letters.push((committable.epoch, rows)),
+                CommitOutcome::CommittedExcept(rows) => settled.letters.push((committable.epoch, placed(rows, &committable))),
                 CommitOutcome::RetryLater(error) => {
                     settled.delayed.push(error.at(sink));
                     left.push(committable);
@@ -93,4 +93,14 @@ impl CommitRound {
         }
         Ok(settled)
     }
+}
+
+/// Rows that a commit refused have no origin but their place in it. Letters are named by that: one that is written twice, since a restart commits again,
+/// is one letter.
+fn placed(rows: Vec<BadRecord>, committable: &Committable) -> Vec<BadRecord> {
+    let place = |(at, row): (usize, BadRecord)| {
+        let origin = row.origin.unwrap_or_else(|| format!("epoch={} subtask={} row={at}", committable.epoch, committable.subtask));
+        BadRecord { origin: Some(origin), ..row }
+    };
+    rows.into_iter().enumerate().map(place).collect()
 }

@@ -2,8 +2,6 @@
 
 mod decisions;
 
-pub(in crate::job) use decisions::of_epoch;
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -328,8 +326,10 @@ impl<'a> Coordinator<'a> {
                 self.shared.paused.store(false, Ordering::Relaxed);
                 self.shared.status.send_replace(JobStatus::Running);
                 let _ = reply.send(Ok(()));
-                if self.durable.is_some() {
-                    self.replay().await?;
+                if self.durable.is_some()
+                    && let Err(e) = self.replay().await
+                {
+                    tracing::warn!(job_id = %self.shared.id, error = %e, "queued dead letters are not fed now");
                 }
             }
             Request::Replay(reply) => {

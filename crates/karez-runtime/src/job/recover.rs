@@ -10,7 +10,6 @@ use karez_graph::JobGraph;
 use karez_graph::settings::Delivery;
 
 use super::JobOptions;
-use super::coordinator::of_epoch;
 use crate::checkpoint::recovery::SinkMarker;
 use crate::checkpoint::{CommitRound, CompletedCheckpoint, FallbackFacts, Recovery, fault};
 
@@ -114,7 +113,7 @@ async fn replay(completed: &CompletedCheckpoint, committers: &mut HashMap<String
             match committer.commit(&round.permit(), &committables).await {
                 Ok(outcomes) => {
                     let settled = round.settle(&sink, outcomes)?;
-                    letters.extend(settled.letters.into_iter().map(|(epoch, rows)| (sink.clone(), of_epoch(epoch, rows))));
+                    letters.extend(settled.letters.into_iter().map(|(_, rows)| (sink.clone(), rows)));
                     for error in settled.delayed {
                         tracing::warn!(node = %sink, error = %error, attempt, "a commit of the restored checkpoint has to be tried again");
                     }

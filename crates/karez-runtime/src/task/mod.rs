@@ -235,7 +235,7 @@ impl Task {
             }
         };
         let replays = reads && !flow.ended && self.may_replay(flow);
-        let planned = self.planned_source();
+        let planned = if replays { self.planned_source() } else { None };
         let queue = &mut self.replays;
         let replay = async { if replays { Next::Replay(queue.next(planned.as_ref()).await) } else { std::future::pending().await } };
         let head = &mut self.head;

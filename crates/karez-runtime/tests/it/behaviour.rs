@@ -6,6 +6,7 @@ mod exactly_once;
 mod flow;
 mod operators;
 mod outside;
+mod replay;
 mod rescale;
 mod sink;
 mod source;

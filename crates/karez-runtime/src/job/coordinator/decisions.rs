@@ -60,7 +60,7 @@ impl Coordinator<'_> {
                         tracing::warn!(job_id = %self.shared.id, node = %sink, error = %error, "a commit has to be tried again");
                     }
                 }
-                Decision::DeadLetters { sink, epoch, rows } => self.letters(&sink, of_epoch(epoch, rows))?,
+                Decision::DeadLetters { sink, rows, .. } => self.letters(&sink, rows)?,
                 Decision::Completed { id, request, duration_ms, .. } => {
                     self.completed(id, duration_ms);
                     if let Some(waiting) = request.and_then(|r| self.state.waiting.remove(&r)) {
@@ -201,12 +201,6 @@ impl Coordinator<'_> {
             }
         }
     }
-}
-
-/// Rows that a commit refused have no origin but their place in it: by that their letters are named, so that one written twice is one letter.
-pub(in crate::job) fn of_epoch(epoch: Epoch, rows: Vec<BadRecord>) -> Vec<BadRecord> {
-    let named = |(at, row): (usize, BadRecord)| BadRecord { origin: row.origin.or_else(|| Some(format!("epoch={epoch} row={at}"))), ..row };
-    rows.into_iter().enumerate().map(named).collect()
 }
 
 /// The bytes of the state files that a checkpoint wrote itself, as far as its handles say.

@@ -30,6 +30,8 @@ pub struct Store {
     pub never_opens: AtomicBool,
     /// Whether opening the committer panics.
     pub committer_panics: AtomicBool,
+    /// Calls of the writer that find nobody there; it keeps its rows.
+    pub away: AtomicUsize,
     /// Values that the writer refuses.
     pub refused_by_writer: Mutex<Vec<i64>>,
     /// Values that the committer refuses.
@@ -55,6 +57,7 @@ impl Store {
             lost_answers: AtomicUsize::new(0),
             never_opens: AtomicBool::new(false),
             committer_panics: AtomicBool::new(false),
+            away: AtomicUsize::new(0),
             refused_by_writer: Mutex::default(),
             refused_by_committer: Mutex::default(),
         })
@@ -135,8 +138,18 @@ fn refused(row: &[String], values: &Mutex<Vec<i64>>) -> Option<BadRecord> {
     values.lock().unwrap().contains(&value).then(|| BadRecord { reason: format!("{value} is refused"), ..BadRecord::default() })
 }
 
+impl Writer {
+    fn reach(&self) -> Result<()> {
+        let away = self.store.away.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok();
+        if away { Err(Error::connection("nobody is there")) } else { Ok(()) }
+    }
+}
+
 #[async_trait]
 impl SinkWriter for Writer {
+    fn keeps_rows_on_lost_connection(&self) -> bool {
+        true
+    }
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         self.store.writes.fetch_add(1, SeqCst);
         self.open.wait_for(|open| *open).await.map_err(|e| Error::internal(e.to_string()))?;
@@ -161,6 +174,7 @@ impl SinkWriter for Writer {
         Ok(())
     }
     async fn flush(&mut self) -> Result<()> {
+        self.reach()?;
         if !self.store.transactional {
             self.store.rows.send_modify(|r| r.append(&mut self.pending));
         }
@@ -170,6 +184,7 @@ impl SinkWriter for Writer {
         std::mem::take(&mut self.rejects)
     }
     async fn prepare_commit(&mut self, _: Epoch, _: bool) -> Result<Vec<Value>> {
+        self.reach()?;
         let pending = std::mem::take(&mut self.pending);
         Ok(if pending.is_empty() { Vec::new() } else { vec![json!(pending)] })
     }
@@ -183,15 +198,19 @@ impl Committer for StoreCommitter {
         let mut outcomes = Vec::new();
         for committable in committables {
             assert!(committable.epoch <= permit.epoch(), "a commit without permit");
-            if !self.0.applied.lock().unwrap().insert((committable.epoch.0, committable.subtask)) {
-                outcomes.push(CommitOutcome::AlreadyCommitted);
-                continue;
-            }
             let mut rows: Vec<Written> = serde_json::from_value(committable.payload.clone()).unwrap();
+            // What it refused it says again: whoever asked may have died with the answer.
+            let again = !self.0.applied.lock().unwrap().insert((committable.epoch.0, committable.subtask));
             let bad: Vec<BadRecord> = rows.iter().filter_map(|(_, r)| refused(r, &self.0.refused_by_committer)).collect();
             rows.retain(|(_, r)| refused(r, &self.0.refused_by_committer).is_none());
-            self.0.rows.send_modify(|r| r.append(&mut rows));
-            outcomes.push(if bad.is_empty() { CommitOutcome::Committed } else { CommitOutcome::CommittedExcept(bad) });
+            if !again {
+                self.0.rows.send_modify(|r| r.append(&mut rows));
+            }
+            outcomes.push(match (bad.is_empty(), again) {
+                (false, _) => CommitOutcome::CommittedExcept(bad),
+                (true, true) => CommitOutcome::AlreadyCommitted,
+                (true, false) => CommitOutcome::Committed,
+            });
         }
         if self.0.lost_answers.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
             return Err(Error::external("the answer was lost"));

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use karez_core::source::{Discovery, ReadLimit, ReaderContext, Replay, SplitAssignment};
-use karez_core::{BadRecord, Boundedness, Error, Read, Result, Source, Split, SplitEnumerator, SplitReader, StreamSchema};
+use karez_core::{BadRecord, Boundedness, Error, LetterDecoder, Read, Result, Source, Split, SplitEnumerator, SplitReader, StreamSchema};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -55,6 +55,8 @@ pub struct Stepped {
     pub failing_opens: AtomicUsize,
     /// Reads that give their rows, but whose next one loses the connection.
     pub failing_reads: AtomicUsize,
+    /// Decodes of letters that lose a connection.
+    pub failing_decodes: AtomicUsize,
     /// Whether a subtask has one split at a time.
     pub one_at_a_time: AtomicBool,
 }
@@ -72,6 +74,7 @@ impl Stepped {
             positions: watch::Sender::new(0),
             failing_opens: AtomicUsize::new(0),
             failing_reads: AtomicUsize::new(0),
+            failing_decodes: AtomicUsize::new(0),
             one_at_a_time: AtomicBool::new(false),
         })
     }
@@ -146,6 +149,9 @@ impl Source for SteppedSource {
     fn assignment(&self) -> SplitAssignment {
         if self.0.one_at_a_time.load(SeqCst) { SplitAssignment::OneAtATime } else { SplitAssignment::AllAtOnce }
     }
+    fn letter_decoder(&self) -> Result<Box<dyn LetterDecoder>> {
+        Ok(Box::new(Letters(Arc::clone(&self.0))))
+    }
     async fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -165,6 +171,23 @@ impl Source for SteppedSource {
             changed: self.0.changed.subscribe(),
             with_origin: context.with_origin,
         }))
+    }
+}
+
+/// Decodes `key value time`.
+struct Letters(Arc<Stepped>);
+
+#[async_trait]
+impl LetterDecoder for Letters {
+    async fn decode(&mut self, raw: &[u8], _: Option<&str>) -> Result<RecordBatch> {
+        if self.0.failing_decodes.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(Error::connection("the registry is away"));
+        }
+        let numbers: Option<Vec<i64>> = std::str::from_utf8(raw).unwrap().split(' ').map(|n| n.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(&[key, value, ts]) => Ok(batch(&[(key, value, ts)])),
+            _ => Err(Error::record("no three numbers")),
+        }
     }
 }
 
