@@ -8,6 +8,7 @@
 mod client;
 mod options;
 mod properties;
+mod read_back;
 mod sink;
 mod source;
 mod transaction;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use karez_core::config::{ConfigErrors, parse};
 use karez_core::sink::SinkGuarantee;
-use karez_core::{Connector, Sink, SinkContext, Source, SourceContext};
+use karez_core::{Connector, ReadBack, Sink, SinkContext, Source, SourceContext};
 use serde_json::{Value, json};
 
 pub use options::{BootstrapServers, Properties, SaslOptions, SecurityOptions, SecurityProtocol, TlsOptions};
@@ -80,5 +81,9 @@ impl Connector for KafkaConnector {
 
     fn sink(&self, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
         sink::plan(context)
+    }
+
+    fn read_back(&self, sink: &Value) -> Result<Option<ReadBack>, ConfigErrors> {
+        read_back::read_back(sink)
     }
 }

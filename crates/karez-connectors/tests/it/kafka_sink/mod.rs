@@ -7,6 +7,7 @@ mod java;
 mod messages;
 mod options;
 mod own_broker;
+mod read_back;
 mod recovery;
 mod secured;
 mod speed;
