@@ -204,8 +204,15 @@ fn command_page() -> String {
     // Subcommands learn of global options and of their full name when the whole is built.
     command.build();
     for name in visible {
-        if let Some(sub) = command.find_subcommand_mut(&name) {
-            let _ = write!(out, "\n## `karez {name}`\n\n```text\n{}\n```\n", sub.render_long_help().to_string().trim_end());
+        let Some(sub) = command.find_subcommand_mut(&name) else { continue };
+        let _ = write!(out, "\n## `karez {name}`\n\n```text\n{}\n```\n", sub.render_long_help().to_string().trim_end());
+        for below in sub.get_subcommands_mut().filter(|s| s.get_name() != "help") {
+            let _ = write!(
+                out,
+                "\n### `karez {name} {}`\n\n```text\n{}\n```\n",
+                below.get_name().to_owned(),
+                below.render_long_help().to_string().trim_end()
+            );
         }
     }
     out

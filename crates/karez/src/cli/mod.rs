@@ -3,11 +3,13 @@
 mod check;
 mod connectors;
 mod control;
+mod dlq;
 mod docs;
 mod explain;
 mod load;
 mod log;
 mod output;
+mod place;
 mod preview;
 mod progress;
 mod reference;
@@ -77,6 +79,8 @@ enum Command {
     Savepoint(control::SavepointArgs),
     /// Show the state and figures of a running job as JSON.
     Status(control::JobArgs),
+    /// Dead letters: list them, show or export them, feed them to the job again.
+    Dlq(dlq::DlqArgs),
     /// Check a job file: types, options, guarantees, and whether everything outside can be reached. No side effect.
     Check(FileArgs),
     /// Show the graphs made from a job file.
@@ -128,6 +132,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Resume(args) => control::resume(&args),
         Command::Savepoint(args) => control::savepoint(&args),
         Command::Status(args) => control::status(&args),
+        Command::Dlq(args) => dlq::dlq(&args, cli.log_format),
         Command::Check(args) => check::check(&args.file),
         Command::Explain(args) => explain::explain(&args),
         Command::Preview(args) => preview::preview(&args),

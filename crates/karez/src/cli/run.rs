@@ -1,6 +1,6 @@
 //! `karez run`: one job, in the foreground.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::load::load_and_plan;
 use super::log::LogFormat;
 use super::runtimes::Runtimes;
 use super::signals::Signals;
-use super::{Failure, Outcome, StateDir, progress, summary};
+use super::{Failure, Outcome, StateDir, place, progress, summary};
 
 /// A job that is stopped at once has so long to let go of what it holds.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -47,20 +47,43 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs, format: LogFormat) -> Outcome {
     let (_, graph) = load_and_plan(&args.file)?;
     let state_dir = args.state.path()?;
-    let start = match (&args.from_savepoint, args.fresh) {
+    let start_as = match (&args.from_savepoint, args.fresh) {
         (Some(path), _) => Start::FromSavepoint(path.clone()),
         (None, true) => Start::Fresh,
         (None, false) => Start::Resume,
     };
-    let runtimes = Runtimes::start(&graph.settings.resources.thread_pool)?;
-    let options = JobOptions {
-        durability: Some(Durability { state_dir: state_dir.clone(), start }),
+    let how = How {
         accept_duplicates: args.accept_duplicates,
         allow_non_restored_state: args.allow_non_restored_state,
+        drain: args.drain,
+        file: Some(&args.file),
+    };
+    start(graph, start_as, &state_dir, &how, format)
+}
+
+/// Runs a planned job in the foreground.
+pub(crate) fn start_with(graph: JobGraph, start_as: Start, state_dir: &Path, format: LogFormat) -> Outcome {
+    start(graph, start_as, state_dir, &How { accept_duplicates: false, allow_non_restored_state: false, drain: false, file: None }, format)
+}
+
+struct How<'a> {
+    accept_duplicates: bool,
+    allow_non_restored_state: bool,
+    drain: bool,
+    /// The job's file, where it is to be remembered.
+    file: Option<&'a Path>,
+}
+
+fn start(graph: JobGraph, start: Start, state_dir: &Path, how: &How<'_>, format: LogFormat) -> Outcome {
+    let runtimes = Runtimes::start(&graph.settings.resources.thread_pool)?;
+    let options = JobOptions {
+        durability: Some(Durability { state_dir: state_dir.to_owned(), start }),
+        accept_duplicates: how.accept_duplicates,
+        allow_non_restored_state: how.allow_non_restored_state,
         clock: Arc::new(SystemClock),
         tasks: runtimes.tasks(),
     };
-    let (handle, outcome) = runtimes.block_on(drive(graph, options, &state_dir, args.drain))?;
+    let (handle, outcome) = runtimes.block_on(drive(graph, options, state_dir, how))?;
     runtimes.abandon();
     let Some(outcome) = outcome else { return Ok(stopped_at_once()) };
     summary::print(&handle, &outcome.report, format);
@@ -72,7 +95,7 @@ pub(crate) fn run(args: &RunArgs, format: LogFormat) -> Outcome {
             (LogFormat::Text, Some(e)) => Err(Failure::failed(format!("error: {e}"))),
         },
         (JobStatus::Stopped, _) => {
-            tracing::info!(job_id = handle.id(), "stopped behind a checkpoint: `karez run {}` goes on there", args.file.display());
+            tracing::info!(job_id = handle.id(), "stopped behind a checkpoint: `karez run` of the same job goes on there");
             Ok(ExitCode::SUCCESS)
         }
         _ => Ok(ExitCode::SUCCESS),
@@ -85,15 +108,13 @@ fn stopped_at_once() -> ExitCode {
 }
 
 /// Starts the job and stays with it to its end; no outcome where it was left behind at once.
-async fn drive(
-    graph: JobGraph,
-    options: JobOptions,
-    state_dir: &std::path::Path,
-    drain: bool,
-) -> Result<(JobHandle, Option<Arc<JobOutcome>>), Failure> {
+async fn drive(graph: JobGraph, options: JobOptions, state_dir: &Path, how: &How<'_>) -> Result<(JobHandle, Option<Arc<JobOutcome>>), Failure> {
     let mut signals = Signals::listen()?;
     let prints = graph.vertices.iter().filter_map(|v| v.sink.as_ref()).any(|s| s.connector == "stdout");
     let handle = karez_runtime::start(graph, options).await?;
+    if let Some(file) = how.file {
+        place::remember(state_dir, handle.id(), file);
+    }
     let server = match Server::start(&state_dir.join(handle.id()), handle.clone()) {
         Ok(server) => Some(server),
         Err(e) => {
@@ -102,7 +123,7 @@ async fn drive(
         }
     };
     let shown = tokio::spawn(progress::show(handle.clone(), progress::has_line(prints)));
-    let outcome = until_end(&handle, &mut signals, drain).await;
+    let outcome = until_end(&handle, &mut signals, how.drain).await;
     shown.abort();
     progress::clear();
     if let Some(server) = server {

@@ -3,6 +3,7 @@
 
 mod cli;
 mod crash;
+mod dead_letters;
 mod flights;
 mod full_disk;
 mod golden;

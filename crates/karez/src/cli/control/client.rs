@@ -13,13 +13,16 @@ use super::socket;
 
 /// Asks a running job and waits for its answer, however long that takes: a savepoint may be large.
 pub(super) fn ask(state_dir: &Path, job: &str, request: &Request) -> Result<Value, Failure> {
-    let Some(path) = socket::find(&state_dir.join(job)) else {
-        return Err(not_running(state_dir, job));
-    };
+    ask_if_running(state_dir, job, request)?.ok_or_else(|| not_running(state_dir, job))
+}
+
+/// The same; `None` where the job does not run.
+pub(super) fn ask_if_running(state_dir: &Path, job: &str, request: &Request) -> Result<Option<Value>, Failure> {
+    let Some(path) = socket::find(&state_dir.join(job)) else { return Ok(None) };
     let stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
         // Left behind by a process that was killed.
-        Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => return Err(not_running(state_dir, job)),
+        Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => return Ok(None),
         Err(e) => return Err(Failure::failed(format!("error: cannot reach job `{job}` at {}: {e}", path.display()))),
     };
     let lost = |e: std::io::Error| Failure::failed(format!("error: job `{job}` ended before it answered: {e}"));
@@ -32,7 +35,7 @@ pub(super) fn ask(state_dir: &Path, job: &str, request: &Request) -> Result<Valu
         return Err(Failure::failed(format!("error: job `{job}` ended before it answered")));
     }
     match serde_json::from_str(&text) {
-        Ok(Answer::Ok(value)) => Ok(value),
+        Ok(Answer::Ok(value)) => Ok(Some(value)),
         Ok(Answer::Error(message)) => Err(Failure::failed(format!("error: {message}"))),
         Err(e) => Err(Failure::failed(format!("error: the answer of job `{job}` is not understood ({e}); is it another version of karez?"))),
     }

@@ -1,4 +1,4 @@
-//! `karez stop | pause | resume | savepoint | status JOB`: they ask the process that runs the job, over its socket.
+//! `karez stop | pause | resume | savepoint | status JOB` (and `dlq replay`): they ask the process that runs the job, over its socket.
 
 mod client;
 mod protocol;
@@ -74,6 +74,13 @@ pub(crate) fn savepoint(args: &SavepointArgs) -> Outcome {
 pub(crate) fn status(args: &JobArgs) -> Outcome {
     output::json(&ask(args, &Request::Status)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells a running job of queued dead letters. Answers those it cannot be fed; `None` where it does not run.
+pub(crate) fn replay(state_dir: &Path, job: &str) -> Result<Option<Vec<String>>, Failure> {
+    let answer = client::ask_if_running(state_dir, job, &Request::Replay)?;
+    let refused = |a: Value| a.get("refused").cloned().and_then(|r| serde_json::from_value(r).ok()).unwrap_or_default();
+    Ok(answer.map(refused))
 }
 
 fn ask(args: &JobArgs, request: &Request) -> Result<Value, Failure> {

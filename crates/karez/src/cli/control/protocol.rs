@@ -35,6 +35,8 @@ pub(super) enum Request {
     },
     /// End the input, so that windows fire. Answered when the job has ended.
     Drain,
+    /// Feed the dead letters that have been queued in the state directory.
+    Replay,
 }
 
 /// What it answers.

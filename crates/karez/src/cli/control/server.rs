@@ -116,6 +116,10 @@ async fn perform(request: Request, handle: &JobHandle) -> Result<Value> {
             let path = handle.stop_with_savepoint(folder).await?;
             end_of(handle, Some(path)).await
         }
+        Request::Replay => {
+            let answer = handle.replay().await?;
+            Ok(json!({ "letters": answer.letters, "refused": answer.refused }))
+        }
         Request::Drain => {
             handle.drain().await?;
             end_of(handle, None).await

@@ -1,5 +1,6 @@
 //! `karez` as a user meets it.
 
+mod dlq;
 mod files;
 mod lookup;
 mod preview;
