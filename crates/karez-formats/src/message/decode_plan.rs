@@ -149,6 +149,8 @@ mod formats {
             #[cfg(feature = "json")]
             MessageFormat::Json(options) => crate::message::json::decode(options, request),
             MessageFormat::Raw(_) => crate::message::raw::decode(request),
+            #[cfg(feature = "avro")]
+            MessageFormat::Avro(options) => crate::message::avro::decode(options, request),
             #[allow(unreachable_patterns)]
             other => Err(ConfigError::new("", format!("format `{other}` is not in this build")).into()),
         }

@@ -95,6 +95,8 @@ mod formats {
             #[cfg(feature = "json")]
             MessageFormat::Json(options) => crate::message::json::encode(options, request),
             MessageFormat::Raw(_) => crate::message::raw::encode(request),
+            #[cfg(feature = "avro")]
+            MessageFormat::Avro(options) => crate::message::avro::encode(options, request),
             #[allow(unreachable_patterns)]
             other => Err(ConfigError::new("", format!("format `{other}` is not in this build")).into()),
         }

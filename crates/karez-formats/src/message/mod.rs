@@ -25,8 +25,13 @@
 //! A message without a payload (a tombstone) is not decoded: [`NullPayload`] says what becomes of it, for each format by default
 //! [`NullPayload::default_of`].
 
+#[cfg(feature = "avro")]
+mod avro;
+#[cfg(feature = "avro")]
+mod conform;
 mod decode_plan;
 mod encode_plan;
+mod framing;
 #[cfg(feature = "json")]
 mod json;
 mod null_payloads;
@@ -34,6 +39,7 @@ mod options;
 mod payloads;
 mod raw;
 mod registered;
+mod schema_file;
 mod upsert;
 
 pub use decode_plan::{DecodePlan, DecodeRequest};
