@@ -151,6 +151,8 @@ mod formats {
             MessageFormat::Raw(_) => crate::message::raw::decode(request),
             #[cfg(feature = "avro")]
             MessageFormat::Avro(options) => crate::message::avro::decode(options, request),
+            #[cfg(feature = "protobuf")]
+            MessageFormat::Protobuf(options) => crate::message::protobuf::decode(options, request),
             #[allow(unreachable_patterns)]
             other => Err(ConfigError::new("", format!("format `{other}` is not in this build")).into()),
         }

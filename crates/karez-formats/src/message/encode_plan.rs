@@ -97,6 +97,8 @@ mod formats {
             MessageFormat::Raw(_) => crate::message::raw::encode(request),
             #[cfg(feature = "avro")]
             MessageFormat::Avro(options) => crate::message::avro::encode(options, request),
+            #[cfg(feature = "protobuf")]
+            MessageFormat::Protobuf(options) => crate::message::protobuf::encode(options, request),
             #[allow(unreachable_patterns)]
             other => Err(ConfigError::new("", format!("format `{other}` is not in this build")).into()),
         }

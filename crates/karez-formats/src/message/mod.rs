@@ -27,16 +27,20 @@
 
 #[cfg(feature = "avro")]
 mod avro;
-#[cfg(feature = "avro")]
+#[cfg(any(feature = "avro", feature = "protobuf"))]
 mod conform;
 mod decode_plan;
 mod encode_plan;
 mod framing;
+#[cfg(any(feature = "avro", feature = "protobuf"))]
+mod gather;
 #[cfg(feature = "json")]
 mod json;
 mod null_payloads;
 mod options;
 mod payloads;
+#[cfg(feature = "protobuf")]
+mod protobuf;
 mod raw;
 mod registered;
 mod schema_file;

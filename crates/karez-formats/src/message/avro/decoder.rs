@@ -8,21 +8,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow_avro::reader::Decoder;
 use karez_core::Result;
-use karez_core::schema::batch_bytes;
 
 use super::schema::{PREFIX, RecordSchema};
 use crate::message::conform::Conform;
+use crate::message::gather::{self, BUFFER_BYTES_LIMIT, Gather, Part};
 use crate::message::{AvroFraming, BadMessage, Decoded, MessageDecoder, Progress, RegisteredSchema, SchemaId, SchemaKind, framing};
 
 /// Most messages of a run.
 const RUN_MESSAGES: usize = 1024;
-
-/// Most bytes buffered: 32-bit offsets have to reach over them, and over the longest message.
-const BUFFER_BYTES_LIMIT: usize = 1 << 28;
 
 /// Most schemas that decoders are kept for; beyond it all are made anew as they come.
 const WRITERS_LIMIT: usize = 256;
@@ -43,10 +39,7 @@ pub(super) struct AvroDecoder {
     /// By schema id; without a registry there is one, of id 0.
     writers: HashMap<SchemaId, Result<Writer, String>>,
     fingerprint: u64,
-    batches: Vec<RecordBatch>,
-    rows: usize,
-    bytes: usize,
-    messages: Vec<u32>,
+    rows: Gather,
     fed: u32,
 }
 
@@ -69,10 +62,7 @@ impl AvroDecoder {
             schema: Arc::clone(schema),
             writers: HashMap::new(),
             fingerprint: 0,
-            batches: Vec::new(),
-            rows: 0,
-            bytes: 0,
-            messages: Vec::new(),
+            rows: Gather::new(schema),
             fed: 0,
         };
         if let Some(writer) = &reading.writer {
@@ -123,7 +113,7 @@ impl AvroDecoder {
     /// Decodes the messages of a run, which were taken apart into `by_writer`, and adds their rows in the order of the messages.
     fn decode_run(&mut self, by_writer: HashMap<SchemaId, Vec<Datum<'_>>>, bad: &mut Vec<BadMessage>) {
         let bad_before = bad.len();
-        let mut parts: Vec<(RecordBatch, Vec<u32>)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         for (id, data) in by_writer {
             match self.writers.get_mut(&id) {
                 Some(Ok(writer)) => writer.decode(&data, &mut parts, bad),
@@ -131,39 +121,8 @@ impl AvroDecoder {
                 None => {}
             }
         }
+        self.rows.add(parts, bad);
         bad[bad_before..].sort_by_key(|b| b.message);
-        let sorted = parts.is_sorted_by(|a, b| a.1.last() < b.1.first());
-        if sorted {
-            for (batch, messages) in parts {
-                self.keep(batch, &messages);
-            }
-            return;
-        }
-        // Messages of several schemas by turns.
-        let mut order: Vec<(u32, (usize, usize))> =
-            parts.iter().enumerate().flat_map(|(part, (_, messages))| messages.iter().enumerate().map(move |(row, m)| (*m, (part, row)))).collect();
-        order.sort_unstable_by_key(|(message, _)| *message);
-        let batches: Vec<&RecordBatch> = parts.iter().map(|(batch, _)| batch).collect();
-        let places: Vec<(usize, usize)> = order.iter().map(|(_, place)| *place).collect();
-        let messages: Vec<u32> = order.iter().map(|(message, _)| *message).collect();
-        if self.schema.fields().is_empty() {
-            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(messages.len()));
-            if let Ok(batch) = RecordBatch::try_new_with_options(Arc::clone(&self.schema), Vec::new(), &options) {
-                self.keep(batch, &messages);
-            }
-            return;
-        }
-        match interleave_record_batch(&batches, &places) {
-            Ok(batch) => self.keep(batch, &messages),
-            Err(e) => bad.extend(messages.into_iter().map(|message| BadMessage { message, reason: e.to_string() })),
-        }
-    }
-
-    fn keep(&mut self, batch: RecordBatch, messages: &[u32]) {
-        self.rows += batch.num_rows();
-        self.bytes += batch_bytes(&batch);
-        self.messages.extend_from_slice(messages);
-        self.batches.push(batch);
     }
 }
 
@@ -174,8 +133,8 @@ impl MessageDecoder for AvroDecoder {
 
     fn decode(&mut self, messages: &[Option<&[u8]>], max_rows: usize, bad: &mut Vec<BadMessage>) -> Progress {
         let mut progress = Progress::default();
-        while progress.done < messages.len() && progress.needs.is_none() && self.rows < max_rows && self.bytes < BUFFER_BYTES_LIMIT {
-            let room = (max_rows - self.rows).min(RUN_MESSAGES);
+        while progress.done < messages.len() && progress.needs.is_none() && self.rows.rows() < max_rows && self.rows.bytes() < BUFFER_BYTES_LIMIT {
+            let room = (max_rows - self.rows.rows()).min(RUN_MESSAGES);
             let mut by_writer: HashMap<SchemaId, Vec<Datum<'_>>> = HashMap::new();
             let mut bytes = 0;
             for message in messages[progress.done..].iter().take(room) {
@@ -218,40 +177,33 @@ impl MessageDecoder for AvroDecoder {
     }
 
     fn rows(&self) -> usize {
-        self.rows
+        self.rows.rows()
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.rows.bytes()
     }
 
     fn flush(&mut self) -> Result<Option<Decoded>> {
-        (self.fed, self.bytes) = (0, 0);
+        self.fed = 0;
         if self.reading.writer.is_none() {
             self.writers.retain(|_, writer| writer.is_ok());
         }
-        let rows = std::mem::take(&mut self.rows);
-        let mut batches = std::mem::take(&mut self.batches);
-        let messages = std::mem::take(&mut self.messages);
-        if rows == 0 {
-            return Ok(None);
-        }
-        let batch = match batches.len() {
-            1 => batches.remove(0),
-            _ => concat_batches(&self.schema, &batches)?,
-        };
-        Ok(Some(Decoded { batch, kinds: None, messages }))
+        self.rows.flush()
     }
 }
 
 impl Writer {
     /// Decodes data of this schema; rows go to `parts`.
-    fn decode(&mut self, data: &[Datum<'_>], parts: &mut Vec<(RecordBatch, Vec<u32>)>, bad: &mut Vec<BadMessage>) {
+    fn decode(&mut self, data: &[Datum<'_>], parts: &mut Vec<Part>, bad: &mut Vec<BadMessage>) {
         if data.is_empty() {
             return;
         }
         let (at, reason) = match self.attempt(data) {
-            Ok(batch) => return parts.push((batch, data.iter().map(|(message, _)| *message).collect())),
+            Ok(batch) => {
+                let messages = data.iter().map(|(message, _)| *message).collect();
+                return gather::conform(&self.conform, (batch, messages), parts, bad);
+            }
             Err(failure) => failure,
         };
         self.renew();
@@ -274,7 +226,7 @@ impl Writer {
 
     /// Decodes what stands behind a bad message, at first in small parts: where one is bad others may be, and each takes the good before it through a
     /// second time.
-    fn decode_rest(&mut self, data: &[Datum<'_>], parts: &mut Vec<(RecordBatch, Vec<u32>)>, bad: &mut Vec<BadMessage>) {
+    fn decode_rest(&mut self, data: &[Datum<'_>], parts: &mut Vec<Part>, bad: &mut Vec<BadMessage>) {
         const PART_MESSAGES: usize = 16;
         for part in data.chunks(PART_MESSAGES) {
             self.decode(part, parts, bad);
@@ -287,8 +239,7 @@ impl Writer {
             self.feed(datum).map_err(|reason| (Some(at), reason))?;
         }
         let batch = self.decoder.flush().map_err(|e| (None, reason(&e.to_string())))?;
-        let batch = batch.filter(|b| b.num_rows() == data.len()).ok_or_else(|| (None, "the decoder lost a row".to_owned()))?;
-        self.conform.apply(&batch).map_err(|reason| (None, reason))
+        batch.filter(|b| b.num_rows() == data.len()).ok_or_else(|| (None, "the decoder lost a row".to_owned()))
     }
 
     fn feed(&mut self, datum: &[u8]) -> Result<(), String> {
