@@ -218,6 +218,29 @@ impl CsvDecoder {
         pos
     }
 
+    /// Decodes one message, a record of its own. On `Err` it has left no row.
+    ///
+    /// A message may end with a line break, and hold others inside quotes. One that is empty, or holds two records, is bad.
+    ///
+    /// # Errors
+    ///
+    /// Why it is no record of the schema.
+    pub fn decode_message(&mut self, message: &[u8]) -> Result<(), String> {
+        let end = match self.splitter.step(message, 0, true, &mut self.fields) {
+            Step::Record { end, next } if message[next.min(message.len())..].iter().all(|b| matches!(b, b'\r' | b'\n')) => end,
+            Step::Record { .. } => return Err("more than one record in the message".to_owned()),
+            Step::Bad { reason, .. } => return Err(reason.to_owned()),
+            Step::Skip { .. } | Step::Incomplete => return Err("the message is empty".to_owned()),
+        };
+        let text = simdutf8::compat::from_utf8(&message[..end]).map_err(|e| format!("byte {} of the record is not UTF-8", e.valid_up_to()))?;
+        let appended = self.append(text, 0);
+        match &appended {
+            Ok(()) => self.rows += 1,
+            Err(_) => self.columns.iter_mut().for_each(|c| c.truncate(self.rows)),
+        }
+        appended
+    }
+
     /// Adds the row of the record `text`, whose fields are relative to its block, where it began at `offset`.
     #[inline]
     fn append(&mut self, text: &str, offset: usize) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use arrow::array::{Array, AsArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -141,34 +142,58 @@ impl Encoder for CsvEncoder {
     }
 
     fn encode(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let mut outcome = Ok(());
+        self.each_row(batch, |append| {
+            let appended = append(out);
+            out.push(b'\n');
+            if outcome.is_ok() {
+                outcome = appended.map_err(EncodeError);
+            }
+        })?;
+        outcome
+    }
+}
+
+impl CsvEncoder {
+    /// Calls `each` for every row of a batch with what appends its record, without a line feed, or says why it cannot.
+    pub(crate) fn each_row(
+        &self,
+        batch: &RecordBatch,
+        mut each: impl FnMut(&mut dyn FnMut(&mut Vec<u8>) -> Result<(), String>),
+    ) -> Result<(), EncodeError> {
         let columns = batch.columns().iter().map(|c| Ok((Column::of(c)?, c.logical_nulls()))).collect::<Result<Vec<_>, EncodeError>>()?;
         let mut text = String::new();
         for row in 0..batch.num_rows() {
-            for (i, (column, nulls)) in columns.iter().enumerate() {
-                if i > 0 {
-                    out.push(self.options.delimiter);
-                }
-                if nulls.as_ref().is_some_and(|n| n.is_null(row)) {
-                    out.extend_from_slice(self.options.null_marker.as_bytes());
-                    continue;
-                }
-                let start = out.len();
-                match column {
-                    Column::Utf8(a) => out.extend_from_slice(a.value(row).as_bytes()),
-                    Column::Utf8View(a) => out.extend_from_slice(a.value(row).as_bytes()),
-                    // Writing to a Vec cannot fail; the formatter's own failure is a value without a text.
-                    Column::Signed(value) => write!(out, "{}", value(row)).map_err(|e| EncodeError(e.to_string()))?,
-                    Column::Unsigned(value) => write!(out, "{}", value(row)).map_err(|e| EncodeError(e.to_string()))?,
-                    Column::Other(formatter) => {
-                        text.clear();
-                        let written = formatter.value(row).write(&mut text);
-                        written.map_err(|e| EncodeError(format!("column `{}`: {e}", self.schema.field(i).name())))?;
-                        out.extend_from_slice(text.as_bytes());
-                    }
-                }
-                self.quote_if_needed(start, out);
+            each(&mut |out| self.row(&columns, row, &mut text, out));
+        }
+        Ok(())
+    }
+
+    /// Appends the record of a row; `text` is for values that are formatted.
+    fn row(&self, columns: &[(Column<'_>, Option<NullBuffer>)], row: usize, text: &mut String, out: &mut Vec<u8>) -> Result<(), String> {
+        for (i, (column, nulls)) in columns.iter().enumerate() {
+            if i > 0 {
+                out.push(self.options.delimiter);
             }
-            out.push(b'\n');
+            if nulls.as_ref().is_some_and(|n| n.is_null(row)) {
+                out.extend_from_slice(self.options.null_marker.as_bytes());
+                continue;
+            }
+            let start = out.len();
+            match column {
+                Column::Utf8(a) => out.extend_from_slice(a.value(row).as_bytes()),
+                Column::Utf8View(a) => out.extend_from_slice(a.value(row).as_bytes()),
+                // Writing to a Vec cannot fail; the formatter's own failure is a value without a text.
+                Column::Signed(value) => write!(out, "{}", value(row)).map_err(|e| e.to_string())?,
+                Column::Unsigned(value) => write!(out, "{}", value(row)).map_err(|e| e.to_string())?,
+                Column::Other(formatter) => {
+                    text.clear();
+                    let written = formatter.value(row).write(text);
+                    written.map_err(|e| format!("column `{}`: {e}", self.schema.field(i).name()))?;
+                    out.extend_from_slice(text.as_bytes());
+                }
+            }
+            self.quote_if_needed(start, out);
         }
         Ok(())
     }

@@ -153,6 +153,10 @@ mod formats {
             MessageFormat::Avro(options) => crate::message::avro::decode(options, request),
             #[cfg(feature = "protobuf")]
             MessageFormat::Protobuf(options) => crate::message::protobuf::decode(options, request),
+            #[cfg(feature = "csv")]
+            MessageFormat::Csv(options) => crate::message::csv::decode(options, request),
+            #[cfg(feature = "json")]
+            MessageFormat::DebeziumJson(options) => crate::message::debezium::decode(options, request),
             #[allow(unreachable_patterns)]
             other => Err(ConfigError::new("", format!("format `{other}` is not in this build")).into()),
         }

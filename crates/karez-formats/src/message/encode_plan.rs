@@ -99,6 +99,10 @@ mod formats {
             MessageFormat::Avro(options) => crate::message::avro::encode(options, request),
             #[cfg(feature = "protobuf")]
             MessageFormat::Protobuf(options) => crate::message::protobuf::encode(options, request),
+            #[cfg(feature = "csv")]
+            MessageFormat::Csv(options) => crate::message::csv::encode(options, request),
+            #[cfg(feature = "json")]
+            MessageFormat::DebeziumJson(_) => crate::message::debezium::encode(request),
             #[allow(unreachable_patterns)]
             other => Err(ConfigError::new("", format!("format `{other}` is not in this build")).into()),
         }

@@ -29,6 +29,10 @@
 mod avro;
 #[cfg(any(feature = "avro", feature = "protobuf"))]
 mod conform;
+#[cfg(feature = "csv")]
+mod csv;
+#[cfg(feature = "json")]
+mod debezium;
 mod decode_plan;
 mod encode_plan;
 mod framing;

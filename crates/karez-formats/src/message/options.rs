@@ -141,8 +141,9 @@ pub struct ProtobufMessageOptions {
 pub struct DebeziumJsonOptions {
     /// The columns that identify a row.
     pub key: Vec<String>,
-    /// Reading: an update or delete without `before` (PostgreSQL under `REPLICA IDENTITY DEFAULT`) is an `error`; or, with `key-only`, an update gives
-    /// its new row alone, which replaces that of its key downstream. Default: `error`.
+    /// Reading: an update or delete without `before` (PostgreSQL under `REPLICA IDENTITY DEFAULT`) is an `error`;
+    /// with `upsert`, an update
+    /// without it gives its new row alone, which replaces that of its `key` in a keyed sink (an aggregate would count both). Default: `error`.
     pub missing_before: Option<MissingBefore>,
 }
 
@@ -153,7 +154,7 @@ pub enum MissingBefore {
     /// A bad record.
     Error,
     /// Its new row alone.
-    KeyOnly,
+    Upsert,
 }
 
 /// A schema in a job: a text, or, where the schema is JSON, the object itself.

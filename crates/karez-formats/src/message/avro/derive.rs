@@ -24,7 +24,11 @@ fn record(fields: &Fields, name: &str) -> Result<Value, String> {
             return Err(format!("column `{}` is no Avro name (letters, digits and `_`, no digit first); rename it", field.name()));
         }
         let inner = value(field, name)?;
-        Ok(if field.is_nullable() { json!({ "name": field.name(), "type": inner, "default": null }) } else { json!({ "name": field.name(), "type": inner }) })
+        Ok(if field.is_nullable() {
+            json!({ "name": field.name(), "type": inner, "default": null })
+        } else {
+            json!({ "name": field.name(), "type": inner })
+        })
     });
     Ok(json!({ "type": "record", "name": name, "fields": fields.collect::<Result<Vec<_>, _>>()? }))
 }

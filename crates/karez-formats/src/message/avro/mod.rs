@@ -33,7 +33,10 @@ fn framing(options: &AvroMessageOptions, registry: bool) -> Result<AvroFraming, 
             Err(ConfigError::new("framing", "`confluent` needs a schema registry").hint("give `schemaRegistry: { url: … }`").into())
         }
         (Some(other @ (AvroFraming::SingleObject | AvroFraming::None)), true) => {
-            let what = format!("messages framed as `{}` do not name a schema of the registry", if other == AvroFraming::None { "none" } else { "single-object" });
+            let what = format!(
+                "messages framed as `{}` do not name a schema of the registry",
+                if other == AvroFraming::None { "none" } else { "single-object" }
+            );
             Err(ConfigError::new("framing", what).hint("leave out `schemaRegistry`").into())
         }
         (Some(framing), _) => Ok(framing),

@@ -139,7 +139,10 @@ fn plain(field: &Field) -> Result<Arc<Field>, String> {
         DataType::List(item) => DataType::List(plain(item)?),
         DataType::Map(entries, sorted) => DataType::Map(plain(entries)?, *sorted),
         DataType::Union(_, _) => {
-            return Err(format!("`{}` is a union of several types, for which there is no column type: leave it out of the declared columns", field.name()));
+            return Err(format!(
+                "`{}` is a union of several types, for which there is no column type: leave it out of the declared columns",
+                field.name()
+            ));
         }
         DataType::Interval(_) => return Err(format!("`{}` is a duration, for which there is no column type: leave it out", field.name())),
         other => other.clone(),

@@ -7,9 +7,7 @@ use arrow::array::{
     TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit, UInt32Type, UInt64Type,
-};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 
 /// A column.
@@ -114,16 +112,16 @@ impl Column {
     pub(super) fn truncate(&mut self, rows: usize) {
         self.valid.truncate(rows);
         each!(&mut self.values,
-            values => values.truncate(rows),
-            Values::Bytes(bytes, ends) => {
-                ends.truncate(rows);
-                bytes.truncate(ends.last().map_or(0, |end| *end as usize));
-            },
-            Values::Struct(fields) => fields.iter_mut().for_each(|field| field.truncate(rows)),
-            Values::List(items, ends) => {
-                ends.truncate(rows);
-                items.truncate(ends.last().map_or(0, |end| *end as usize));
-            });
+        values => values.truncate(rows),
+        Values::Bytes(bytes, ends) => {
+            ends.truncate(rows);
+            bytes.truncate(ends.last().map_or(0, |end| *end as usize));
+        },
+        Values::Struct(fields) => fields.iter_mut().for_each(|field| field.truncate(rows)),
+        Values::List(items, ends) => {
+            ends.truncate(rows);
+            items.truncate(ends.last().map_or(0, |end| *end as usize));
+        });
     }
 
     /// Takes all rows as an array of `field`'s type.

@@ -93,8 +93,7 @@ pub(super) fn encode(options: &ProtobufMessageOptions, request: EncodeRequest<'_
         }
     };
     let message = message(&file, options)?;
-    let registration =
-        request.registry.then(|| Registration { kind: SchemaKind::Protobuf, text, record_name: message.full_name().to_owned() });
+    let registration = request.registry.then(|| Registration { kind: SchemaKind::Protobuf, text, record_name: message.full_name().to_owned() });
     Ok(Arc::new(ProtobufEncode { message, input: Arc::clone(request.schema), registration }))
 }
 
