@@ -3,5 +3,6 @@
 
 mod csv;
 mod json;
+mod message;
 mod parquet;
 mod text;
