@@ -2,8 +2,11 @@
 
 use karez_core::config::{ConfigError, ConfigErrors, Secret, Span};
 use karez_external::ExternalOptions;
+use karez_formats::message::{DecodePlan, MessageFormat, RegisteredSchema};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::SchemaRegistry;
 
 /// A schema registry with Confluent's REST API.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -108,6 +111,33 @@ impl SchemaRegistryOptions {
         }
         errors.extend(self.external.check().err().map(|e| e.under("external")));
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// The schema that a source's columns are derived from, where they are those of the subject's latest version ([`DecodePlan::needs_latest`]); asks the
+    /// registry, and blocks until it answers. `topic`: `None` where it is not one.
+    ///
+    /// # Errors
+    ///
+    /// The subject is not known, or not there; the registry cannot be asked. Paths are relative to the format.
+    pub fn latest_for(&self, format: &MessageFormat, declared: bool, topic: Option<&str>, part: Part) -> Result<Option<RegisteredSchema>, ConfigErrors> {
+        if !DecodePlan::needs_latest(format, declared, true) {
+            return Ok(None);
+        }
+        let subject = match (format.subject(), topic) {
+            (None, None) => {
+                let e = ConfigError::new("subject", "is missing: there are no columns declared, and several topics may have several schemas");
+                return Err(e.hint("declare the columns, or give the `subject` whose latest schema they are").into());
+            }
+            (given, topic) => self.subject(given, topic.unwrap_or_default(), part, None)?,
+        };
+        match SchemaRegistry::latest_blocking(self, &subject) {
+            Ok(Some(latest)) => Ok(Some(latest.schema)),
+            Ok(None) => {
+                let e = ConfigError::new("", format!("no columns are declared, and the schema registry {} has no subject `{subject}`", self.url));
+                Err(e.hint("declare the columns, or give the `subject` whose latest schema they are").into())
+            }
+            Err(e) => Err(ConfigError::new("", format!("no columns are declared, and the registry cannot be asked: {e}")).into()),
+        }
     }
 
     /// The subject of a topic's schema. `given`: what the format says; `record`: the full name of the record, where it is known.

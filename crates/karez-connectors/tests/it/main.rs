@@ -9,4 +9,5 @@ mod kafka_sink;
 mod kafka_source;
 mod lookup_servers;
 mod mysql;
+mod schema_registry;
 mod stdout;

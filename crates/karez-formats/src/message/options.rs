@@ -43,6 +43,19 @@ impl MessageFormat {
     }
 }
 
+impl MessageFormat {
+    /// The subject in a schema registry, where one is given.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Json(options) => options.subject.as_deref(),
+            Self::Avro(options) => options.subject.as_deref(),
+            Self::Protobuf(options) => options.subject.as_deref(),
+            Self::Csv(_) | Self::Raw(_) | Self::DebeziumJson(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for MessageFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

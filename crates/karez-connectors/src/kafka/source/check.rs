@@ -9,6 +9,7 @@ use super::offsets;
 use super::plan::Plan;
 use super::start::TopicPartition;
 use crate::kafka::client::client_error;
+use crate::schema_registry::SchemaRegistry;
 
 /// The bit of `Read` among the operations that a broker says a user may do.
 const READ: i32 = 1 << 3;
@@ -16,6 +17,9 @@ const READ: i32 = 1 << 3;
 pub(super) async fn check(plan: &Plan) -> Result<()> {
     // A connection of its own: the runtime that checks may not live as long as the job.
     let kafka = plan.client.connect("check the source").await?;
+    if let Some(registry) = &plan.registry {
+        SchemaRegistry::new(registry.options())?.check().await?;
+    }
     let found = plan.topics.find(&kafka).await?;
     if found.is_empty() {
         let e = format!("no topic matches {}, among those that the user may describe", plan.topics.text());

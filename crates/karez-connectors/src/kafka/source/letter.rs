@@ -33,7 +33,7 @@ impl LetterDecoder for MessageLetters {
         // One message asks for its schema once.
         for _ in 0..2 {
             let Some(id) = self.decoder.decode(&[Some(raw)], 1, &mut bad).needs else { break };
-            let schema = self.plan.schema_of(id).await?;
+            let schema = self.plan.schema_of(id, None).await?;
             self.decoder.provide(id, schema);
         }
         let decoded = self.decoder.flush()?;

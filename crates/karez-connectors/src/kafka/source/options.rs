@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::metadata::MetadataOptions;
 use super::start::{Seek, StartFrom, StopAt};
 use crate::kafka::options::{BootstrapServers, Properties, SecurityOptions};
+use crate::schema_registry::SchemaRegistryOptions;
 
 /// Options of the `kafka` source.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -53,6 +54,8 @@ pub struct KafkaSourceOptions {
     pub discovery_interval: Span,
     /// How a message's value is read. Default: `json` where `schema` declares columns, else `raw`.
     pub format: Option<MessageFormat>,
+    /// Where the schemas of `avro`, `protobuf` and `json` messages are that name them by a number (the Confluent wire format).
+    pub schema_registry: Option<SchemaRegistryOptions>,
     /// What becomes of a message without a value (a tombstone). Default: `raw` gives a null, other formats `skip` it, counted as `null_payloads`.
     pub null_payload: Option<NullPayload>,
     /// Columns beside those of the value: a list of `topic`, `partition`, `offset`, `timestamp`, `timestampType`, `key`, `headers`, or an object that

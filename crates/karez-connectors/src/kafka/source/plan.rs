@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use karez_core::config::{ConfigError, ConfigErrors, parse};
+use karez_core::metrics::NodeMetrics;
 use karez_core::schema::{ChangeMode, change_field, origin_field};
 use karez_core::{Result, SourceContext};
 use karez_formats::message::{DecodePlan, DecodeRequest, JsonMessageOptions, MessageFormat, RawMessageOptions, RegisteredSchema, SchemaId};
@@ -16,6 +17,7 @@ use super::start::{Seek, StartFrom, StopAt};
 use super::topics::Topics;
 use crate::kafka::client::{ClientConfig, ConnectionOptions};
 use crate::kafka::properties::PropertyReader;
+use crate::schema_registry::{Part, SchemaRegistry};
 
 /// What all parts of a source share.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Plan {
     pub(super) check_crcs: bool,
     pub(super) max_poll_records: usize,
     pub(super) decode: DecodePlan,
+    /// Where schemas are that messages name by a number.
+    pub(super) registry: Option<SchemaRegistry>,
     pub(super) metadata: MetadataPlan,
 }
 
@@ -65,9 +69,12 @@ impl Plan {
     }
 
     /// The schema that messages name by a number, or why there is none.
-    #[allow(clippy::unused_async)]
-    pub(super) async fn schema_of(&self, id: SchemaId) -> Result<Result<RegisteredSchema, String>> {
-        Ok(Err(format!("schema {id} cannot be looked up without a `schemaRegistry`")))
+    pub(super) async fn schema_of(&self, id: SchemaId, metrics: Option<&Arc<NodeMetrics>>) -> Result<Result<RegisteredSchema, String>> {
+        match (&self.registry, metrics) {
+            (Some(registry), Some(metrics)) => registry.counted_by(Arc::clone(metrics)).schema(id).await,
+            (Some(registry), None) => registry.schema(id).await,
+            (None, _) => Ok(Err(format!("schema {id} cannot be looked up without a `schemaRegistry`"))),
+        }
     }
 
     /// Validates.
@@ -102,7 +109,9 @@ impl Plan {
         let max_poll_records = properties.number("max.poll.records", 1).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         refuse(&mut properties);
         let metadata = MetadataPlan::new(options.metadata.as_ref(), &mut errors);
-        let decode = decode(&options, context.schema, &metadata, &mut errors);
+        let registry = options.schema_registry.as_ref().map(SchemaRegistry::new).transpose();
+        let registry = registry.map_err(|e| errors.extend(e.0.into_iter().map(|e| e.under("schemaRegistry")))).ok().flatten();
+        let decode = decode(&options, context.schema, topics.as_ref(), &metadata, &mut errors);
         errors.extend(properties.finish());
         match (client, topics, fetch, decode) {
             (Some(client), Some(topics), Some(fetch), Some(decode)) if errors.is_empty() => Ok(Self {
@@ -119,6 +128,7 @@ impl Plan {
                 check_crcs,
                 max_poll_records,
                 decode,
+                registry,
                 metadata,
             }),
             _ => Err(ConfigErrors(errors)),
@@ -216,12 +226,28 @@ fn refuse(properties: &mut PropertyReader<'_>) {
     properties.only("exclude.internal.topics", &["true"], "internal topics are not read");
 }
 
-fn decode(options: &KafkaSourceOptions, schema: Option<&SchemaRef>, metadata: &MetadataPlan, errors: &mut Vec<ConfigError>) -> Option<DecodePlan> {
+fn decode(
+    options: &KafkaSourceOptions,
+    schema: Option<&SchemaRef>,
+    topics: Option<&Topics>,
+    metadata: &MetadataPlan,
+    errors: &mut Vec<ConfigError>,
+) -> Option<DecodePlan> {
     let by_default =
         if schema.is_some() { MessageFormat::Json(JsonMessageOptions::default()) } else { MessageFormat::Raw(RawMessageOptions::default()) };
     let format = options.format.as_ref().unwrap_or(&by_default);
-    let request = DecodeRequest { format, schema, registry: false, latest: None, null_payload: options.null_payload };
-    let plan = match DecodePlan::new(request) {
+    let topic = match topics {
+        Some(Topics::Named(names)) => names.first().filter(|_| names.len() == 1).map(String::as_str),
+        _ => None,
+    };
+    // With other errors the registry may be another than is meant.
+    let registry = options.schema_registry.as_ref().filter(|_| errors.is_empty());
+    let latest = registry.map_or(Ok(None), |registry| registry.latest_for(format, schema.is_some(), topic, Part::Value));
+    let plan = latest.and_then(|latest| {
+        let registry = options.schema_registry.is_some();
+        DecodePlan::new(DecodeRequest { format, schema, registry, latest: latest.as_ref(), null_payload: options.null_payload })
+    });
+    let plan = match plan {
         Ok(plan) => plan,
         Err(ConfigErrors(found)) => {
             errors.extend(found.into_iter().map(|e| e.under("format")));

@@ -304,7 +304,7 @@ impl SplitReader for PartitionReader {
         let limit = ReadLimit { rows: limit.rows.min(self.plan.max_poll_records).max(1), ..limit };
         // The decoder is empty here, so that nothing is lost when this is dropped while it waits.
         if let Some(id) = self.needs {
-            let schema = self.plan.schema_of(id).await?;
+            let schema = self.plan.schema_of(id, Some(&self.context.metrics)).await?;
             self.decoder.provide(id, schema);
             self.needs = None;
         }

@@ -144,9 +144,11 @@ impl FieldShape {
         let inner = match wish {
             Some(DataType::List(item)) if repetition == Repetition::Repeated => Some(item.data_type()),
             Some(DataType::Map(entries, _)) if repetition == Repetition::Map => Some(entries.data_type()),
+            // What does not fit is told when the columns are compared.
+            _ if matches!(repetition, Repetition::Repeated | Repetition::Map) => None,
             other => other,
         };
-        let value = Value::of(&field.kind(), inner, outer)?;
+        let value = Value::of(&field.kind(), inner, outer).map_err(|e| format!("field `{}`: {e}", field.name()))?;
         let data_type = match repetition {
             Repetition::Repeated => DataType::List(Arc::new(Field::new_list_field(value.data_type(), false))),
             Repetition::Map => DataType::Map(Arc::new(Field::new("entries", value.entries()?, false)), false),

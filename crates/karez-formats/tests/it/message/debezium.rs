@@ -64,7 +64,7 @@ fn what_cannot_be_a_change_is_a_bad_record() {
             (2, "the event is a truncate, which a changelog cannot say"),
             (3, "its `op` is `z`, which is none of c, r, u, d, t, m"),
             (4, "there is no `op`: it is no change event of Debezium"),
-            (5, "there is more behind the event, at byte 42"),
+            (5, "there is more behind the event, at byte 41"),
         ],
     );
     assert_eq!(made(r#""debezium-json""#, &messages), expected);

@@ -235,7 +235,7 @@ fn rows_that_the_message_cannot_hold_are_refused_one_by_one() {
 fn a_message_that_contains_itself_is_read_as_deep_as_is_declared() {
     let json = serde_json::json!({ "type": "protobuf", "schema": "syntax = \"proto3\"; message Node { int32 id = 1; Node next = 2; }" }).to_string();
     let error = DecodePlan::new(request(&format(&json), None)).unwrap_err().to_string();
-    assert_eq!(error, "the message `Node` contains itself, for which there is no column type; declare the columns");
+    assert_eq!(error, "field `next`: the message `Node` contains itself, for which there is no column type; declare the columns");
     let schema = columns("id int; next row<id int, next row<id int>>");
     let message = [varint(1, 1), bytes(2, &[varint(1, 2), bytes(2, &[varint(1, 3), bytes(2, &varint(1, 4))].concat())].concat())].concat();
     assert_eq!(

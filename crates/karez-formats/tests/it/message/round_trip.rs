@@ -73,8 +73,8 @@ proptest! {
         let rows = rows.project(&kept).unwrap();
         prop_assert_eq!(&back(r#""protobuf""#, &Arc::clone(&rows.schema()), &rows, true), &json_rows(&rows));
 
-        // CSV holds no nested values, and its null is the empty text.
-        let flat: Vec<usize> = (0..rows.num_columns()).filter(|&c| !rows.column(c).data_type().is_nested()).collect();
+        // CSV holds no nested values and no bytes.
+        let flat: Vec<usize> = (0..rows.num_columns()).filter(|&c| !rows.column(c).data_type().is_nested() && rows.column(c).data_type() != &DataType::Binary).collect();
         let flat = rows.project(&flat).unwrap();
         prop_assert_eq!(&back(r#"{"type":"csv","nullValue":"NULL"}"#, &Arc::clone(&flat.schema()), &flat, false), &json_rows(&flat));
     }
