@@ -18,8 +18,8 @@ const BATCH_ROWS: usize = 8_192;
 /// What a file source hands to the decoder.
 const BLOCK_BYTES: usize = 512 << 10;
 
-const FOUR: [&str; 4] = ["auction", "bidder", "price", "date_time"];
-const SEVEN: [&str; 7] = ["auction", "bidder", "price", "channel", "url", "date_time", "extra"];
+pub(super) const FOUR: [&str; 4] = ["auction", "bidder", "price", "date_time"];
+pub(super) const SEVEN: [&str; 7] = ["auction", "bidder", "price", "channel", "url", "date_time", "extra"];
 
 /// What the records look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +158,11 @@ fn bid(random: &mut Random, row: usize) -> Vec<String> {
         format!("\"date_time\":\"2024-01-01 {:02}:{:02}:{:02}.{milli:03}\"", second / 3600, second / 60 % 60, second % 60),
         format!("\"extra\":\"{}\"", random.letters(extra)),
     ]
+}
+
+/// Records that are all alike, a line each.
+pub(super) fn alike() -> String {
+    records(Shape::OneLayout)
 }
 
 /// Records of a shape, a line each.

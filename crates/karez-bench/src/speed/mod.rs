@@ -14,6 +14,7 @@ mod first_row;
 mod json;
 mod latency;
 mod memory;
+mod message;
 mod query;
 mod run;
 mod state;

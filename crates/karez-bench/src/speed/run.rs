@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::figure::{Figure, median};
 use super::query::Query;
 use super::work::{Measured, Work};
-use super::{data, duckdb, engine, first_row, json, latency, memory, state};
+use super::{data, duckdb, engine, first_row, json, latency, memory, message, state};
 
 /// What Karez is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub struct Bench(Kind);
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Json(json::Case),
+    Message(message::Case),
     Query(&'static str, Query),
     TwoCores,
     EngineCost,
@@ -60,7 +61,12 @@ impl Bench {
             ("session", Query::Session),
         ];
         let others = [Kind::TwoCores, Kind::EngineCost, Kind::HashExchange, Kind::Latency, Kind::CheckpointStop, Kind::Memory, Kind::FirstRow];
-        let kinds = json::CASES.map(Kind::Json).into_iter().chain(queries.map(|(name, q)| Kind::Query(name, q))).chain(others);
+        let kinds = json::CASES
+            .map(Kind::Json)
+            .into_iter()
+            .chain(message::CASES.map(Kind::Message))
+            .chain(queries.map(|(name, q)| Kind::Query(name, q)))
+            .chain(others);
         kinds.map(Self).collect()
     }
 
@@ -69,6 +75,7 @@ impl Bench {
     pub const fn name(&self) -> &'static str {
         match self.0 {
             Kind::Json(case) => case.bench,
+            Kind::Message(case) => case.bench,
             Kind::Query(name, _) => name,
             Kind::TwoCores => "two-cores",
             Kind::EngineCost => "engine-cost",
@@ -83,7 +90,7 @@ impl Bench {
     /// Whether it takes place in one process and compares with nothing outside it: what `cargo bench` runs.
     #[must_use]
     pub const fn is_in_process(&self) -> bool {
-        matches!(self.0, Kind::Json(_) | Kind::EngineCost | Kind::HashExchange | Kind::Latency | Kind::CheckpointStop)
+        matches!(self.0, Kind::Json(_) | Kind::Message(_) | Kind::EngineCost | Kind::HashExchange | Kind::Latency | Kind::CheckpointStop)
     }
 }
 
@@ -112,6 +119,7 @@ impl Speed {
     pub fn measure(&self, bench: Bench) -> Result<Vec<Figure>, String> {
         match bench.0 {
             Kind::Json(case) => Ok(vec![json::measure(case, self.rounds)?]),
+            Kind::Message(case) => Ok(vec![message::measure(case, self.rounds)?]),
             Kind::Query(name, query) => self.query(name, query),
             Kind::TwoCores => Ok(vec![self.two_cores("two-cores", Query::Q1)?, self.two_cores("two-cores-tumble", Query::Tumble)?]),
             Kind::EngineCost => Ok(vec![engine::chained_operator(self.rounds)?]),

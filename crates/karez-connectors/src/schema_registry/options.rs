@@ -119,7 +119,13 @@ impl SchemaRegistryOptions {
     /// # Errors
     ///
     /// The subject is not known, or not there; the registry cannot be asked. Paths are relative to the format.
-    pub fn latest_for(&self, format: &MessageFormat, declared: bool, topic: Option<&str>, part: Part) -> Result<Option<RegisteredSchema>, ConfigErrors> {
+    pub fn latest_for(
+        &self,
+        format: &MessageFormat,
+        declared: bool,
+        topic: Option<&str>,
+        part: Part,
+    ) -> Result<Option<RegisteredSchema>, ConfigErrors> {
         if !DecodePlan::needs_latest(format, declared, true) {
             return Ok(None);
         }

@@ -143,15 +143,24 @@ async fn a_schema_that_is_not_compatible_is_refused() {
 async fn what_a_schema_refers_to_comes_with_it() {
     let (subject, registry) = (unique("references"), registry(json!({})));
     let city = r#"{"type":"record","name":"City","namespace":"geo","fields":[{"name":"name","type":"string"}]}"#;
-    registry.register(&format!("{subject}-city"), &Registration { kind: SchemaKind::Avro, text: city.to_owned(), record_name: String::new() }).await.unwrap();
+    registry
+        .register(&format!("{subject}-city"), &Registration { kind: SchemaKind::Avro, text: city.to_owned(), record_name: String::new() })
+        .await
+        .unwrap();
     let text = r#"{"type":"record","name":"Trip","fields":[{"name":"to","type":"geo.City"}]}"#;
     let references = json!([{ "name": "geo.City", "subject": format!("{subject}-city"), "version": 1 }]);
-    let answer = call(reqwest::Method::POST, &format!("/subjects/{subject}/versions"), json!({ "schema": text, "schemaType": "AVRO", "references": references })).await;
+    let answer = call(
+        reqwest::Method::POST,
+        &format!("/subjects/{subject}/versions"),
+        json!({ "schema": text, "schemaType": "AVRO", "references": references }),
+    )
+    .await;
     let id = SchemaId(u32::try_from(answer["id"].as_u64().unwrap_or_else(|| panic!("{answer}"))).unwrap());
     let schema = registry.schema(id).await.unwrap().unwrap();
     assert_eq!(schema.references.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["geo.City"]);
     let trip = format(json!("avro"));
-    let columns: SchemaRef = Arc::new(Schema::new(vec![Field::new("to", DataType::Struct(vec![Field::new("name", DataType::Utf8, false)].into()), false)]));
+    let columns: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("to", DataType::Struct(vec![Field::new("name", DataType::Utf8, false)].into()), false)]));
     let request = DecodeRequest { format: &trip, schema: Some(&columns), registry: true, latest: None, null_payload: None };
     let message = [&[0][..], &id.0.to_be_bytes(), &[8, b'H', b'a', b'm', b'i']].concat();
     let (read, bad) = decode(&registry, DecodePlan::new(request).unwrap().decoder().unwrap().as_mut(), &[message]).await;
@@ -206,7 +215,8 @@ async fn a_registry_that_is_away_is_asked_again_until_it_is_back() {
     let proxy = Proxy::to(server);
     proxy.gone();
     let metrics: Arc<NodeMetrics> = Arc::default();
-    let behind = registry(json!({ "url": proxy.url(&url), "external": { "retry": { "initialDelay": "1ms", "maxDelay": "20ms", "attempts": 10_000 } } }));
+    let behind =
+        registry(json!({ "url": proxy.url(&url), "external": { "retry": { "initialDelay": "1ms", "maxDelay": "20ms", "attempts": 10_000 } } }));
     let behind = behind.counted_by(Arc::clone(&metrics));
     let asking = tokio::spawn(async move { behind.schema(registered).await });
     while metrics.retried.get() < 3 {

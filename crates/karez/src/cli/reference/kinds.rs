@@ -53,6 +53,15 @@ pub(super) fn words(schema: &Value, root: &Value) -> Vec<(String, String)> {
     if words.iter().any(Vec::is_empty) { Vec::new() } else { words.into_iter().flatten().collect() }
 }
 
+/// The fixed words among what a schema allows, where it may also allow mappings: `json`, or an object with `type: json` and options.
+pub(super) fn words_among(schema: &Value, root: &Value) -> Vec<(String, String)> {
+    let only = words(schema, root);
+    if !only.is_empty() {
+        return only;
+    }
+    alternatives(schema, root).iter().filter(|s| !is_mapping(s)).flat_map(|s| words(s, root)).collect()
+}
+
 fn word_text(word: &Value) -> String {
     word.as_str().map_or_else(|| word.to_string(), str::to_owned)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::kinds::{alternatives, is_mapping, kind, resolve, unwrap_optional, words};
+use super::kinds::{alternatives, is_mapping, kind, resolve, unwrap_optional, words, words_among};
 
 /// Schemas that contain themselves are followed this far.
 const MAX_DEPTH: usize = 5;
@@ -103,7 +103,7 @@ impl Tables<'_> {
                 default,
                 required: required.contains(&key.as_str()),
                 description,
-                choices: words(&property, self.root),
+                choices: words_among(&property, self.root),
                 name: name.clone(),
             });
             if depth >= MAX_DEPTH {
@@ -198,6 +198,15 @@ mod tests {
         let names: Vec<_> = tables[0].rows.iter().map(|r| (r.name.as_str(), r.kind.as_str(), r.required)).collect();
         assert_eq!(names, [("window", "mapping", true), ("extra", "integer", false)]);
         assert_eq!(tables[2].rows[0].name, "window.gap");
+    }
+
+    #[test]
+    fn an_option_that_is_a_name_or_a_mapping_has_the_names_as_choices() {
+        let schema = json!({ "type": "object", "properties": { "format": { "oneOf": [
+            { "type": "string", "enum": ["json", "csv"] },
+            { "type": "object", "properties": { "type": { "type": "string", "const": "json" } } },
+        ] } } });
+        assert_eq!(choices_of(&schema, "format"), ["json", "csv"]);
     }
 
     #[test]
