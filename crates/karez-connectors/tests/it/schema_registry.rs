@@ -1,6 +1,7 @@
 //! The client of schema registries, against a real one (`cargo xtask services up schema-registry`).
 
 mod answers;
+mod kafka;
 
 use std::sync::Arc;
 

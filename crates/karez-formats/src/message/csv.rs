@@ -31,7 +31,6 @@ fn or<T>(key: &str, text: Option<&str>, default: T, as_option: impl FnOnce(u8) -
 
 pub(super) fn decode(options: &CsvMessageOptions, request: DecodeRequest<'_>) -> Result<(SchemaRef, Arc<dyn DecodeFormat>), ConfigErrors> {
     let schema = Arc::clone(declared(&request)?);
-    no_registry(request.registry)?;
     let quote = options.quote.as_deref();
     let csv = CsvOptions {
         delimiter: or("delimiter", options.delimiter.as_deref(), b',', |c| c)?,
@@ -42,10 +41,6 @@ pub(super) fn decode(options: &CsvMessageOptions, request: DecodeRequest<'_>) ->
         null_markers: vec![options.null_value.clone().unwrap_or_default()],
     };
     Ok((Arc::clone(&schema), Arc::new(CsvDecode { options: csv, width: schema.fields().len() })))
-}
-
-fn no_registry(registry: bool) -> Result<(), ConfigErrors> {
-    if registry { Err(ConfigError::new("", "`csv` has no schema in a registry").hint("leave `schemaRegistry` out").into()) } else { Ok(()) }
 }
 
 struct CsvDecode {
@@ -107,7 +102,6 @@ impl MessageDecoder for CsvMessages {
 }
 
 pub(super) fn encode(options: &CsvMessageOptions, request: EncodeRequest<'_>) -> Result<Arc<dyn EncodeFormat>, ConfigErrors> {
-    no_registry(request.registry)?;
     if options.escape.is_some() {
         return Err(ConfigError::new("escape", "is for reading: quotes are doubled when they are written").hint("leave it out").into());
     }

@@ -18,7 +18,7 @@ pub struct DecodeRequest<'a> {
     pub format: &'a MessageFormat,
     /// The columns that the user declared for the payload: without those that the connector itself adds. `None`: derive them.
     pub schema: Option<&'a SchemaRef>,
-    /// Whether the connector has a schema registry.
+    /// Whether the connector has a schema registry. Formats that do not use it are not harmed.
     pub registry: bool,
     /// The latest version of the subject, where [`DecodePlan::needs_latest`] asks for it.
     pub latest: Option<&'a RegisteredSchema>,
@@ -61,7 +61,7 @@ impl DecodePlan {
     /// the registry first.
     #[must_use]
     pub fn needs_latest(format: &MessageFormat, declared: bool, registry: bool) -> bool {
-        registry
+        format.uses_registry(registry)
             && match format {
                 MessageFormat::Avro(o) => !declared && o.schema.is_none() && o.schema_file.is_none(),
                 MessageFormat::Protobuf(o) => !declared && o.schema.is_none() && o.schema_file.is_none(),
@@ -75,7 +75,8 @@ impl DecodePlan {
     ///
     /// Everything wrong with them; paths are relative to the format's options.
     pub fn new(request: DecodeRequest<'_>) -> Result<Self, ConfigErrors> {
-        let (declared, format) = formats::decode(request)?;
+        let registry = request.format.registry(request.registry)?;
+        let (declared, format) = formats::decode(DecodeRequest { registry, ..request })?;
         let columns: Arc<[usize]> = (0..declared.fields().len()).collect();
         let null_payload = request.null_payload.unwrap_or(NullPayload::default_of(request.format));
         let plan = Self { format, schema: Arc::clone(&declared), declared, columns, null_payload };

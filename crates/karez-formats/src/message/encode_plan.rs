@@ -18,7 +18,7 @@ pub struct EncodeRequest<'a> {
     pub format: &'a MessageFormat,
     /// The rows: the columns to write, and behind them [`CHANGE_COLUMN`] where they carry changes.
     pub schema: &'a SchemaRef,
-    /// Whether the connector has a schema registry.
+    /// Whether the connector has a schema registry. Formats that do not use it are not harmed.
     pub registry: bool,
 }
 
@@ -58,7 +58,8 @@ impl EncodePlan {
         if visible.fields().is_empty() {
             return Err(ConfigError::new("", "there is no column to write").into());
         }
-        let format = formats::encode(EncodeRequest { schema: &visible, ..request })?;
+        let registry = request.format.registry(request.registry)?;
+        let format = formats::encode(EncodeRequest { schema: &visible, registry, ..request })?;
         let plan = Self { format, changes };
         plan.format.encoder().map_err(|e| ConfigError::new("", e))?;
         Ok(plan)

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use karez_core::config::ConfigError;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Error, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
@@ -44,6 +45,40 @@ impl MessageFormat {
 }
 
 impl MessageFormat {
+    /// Whether its messages name schemas of a registry; `available`: there is one.
+    #[must_use]
+    pub fn uses_registry(&self, available: bool) -> bool {
+        available
+            && match self {
+                Self::Json(options) => options.framing != Some(RegistryFraming::None),
+                Self::Protobuf(options) => options.framing != Some(RegistryFraming::None),
+                Self::Avro(options) => matches!(options.framing, None | Some(AvroFraming::Confluent)),
+                Self::Csv(_) | Self::Raw(_) | Self::DebeziumJson(_) => false,
+            }
+    }
+
+    /// Whether it asks for a registry by its options.
+    fn wants_registry(&self) -> bool {
+        match self {
+            Self::Json(options) => options.framing == Some(RegistryFraming::Confluent),
+            Self::Protobuf(options) => options.framing == Some(RegistryFraming::Confluent),
+            Self::Avro(options) => options.framing == Some(AvroFraming::Confluent),
+            Self::Csv(_) | Self::Raw(_) | Self::DebeziumJson(_) => false,
+        }
+    }
+
+    /// Whether it uses the registry.
+    ///
+    /// # Errors
+    ///
+    /// It needs one, and there is none.
+    pub(super) fn registry(&self, available: bool) -> Result<bool, ConfigError> {
+        if self.wants_registry() && !available {
+            return Err(ConfigError::new("framing", "`confluent` needs a schema registry").hint("give `schemaRegistry: { url: … }`"));
+        }
+        Ok(self.uses_registry(available))
+    }
+
     /// The subject in a schema registry, where one is given.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
@@ -75,6 +110,8 @@ pub struct JsonMessageOptions {
     pub schema: Option<SchemaText>,
     /// A file with the JSON Schema, instead of `schema`.
     pub schema_file: Option<String>,
+    /// Whether a schema's id stands before each message. Default: `confluent` with a `schemaRegistry`, else `none`.
+    pub framing: Option<RegistryFraming>,
     /// Reading with a `schemaRegistry`: check each message by the schema its id names. Default: true.
     pub validate: Option<bool>,
     /// The subject in the registry. Default: what `subjectStrategy` makes of the topic.
@@ -120,6 +157,16 @@ pub struct AvroMessageOptions {
     pub namespace: Option<String>,
 }
 
+/// Whether a schema's id stands before a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegistryFraming {
+    /// The Confluent wire format: a zero byte and the registry's id in four bytes. Needs `schemaRegistry`.
+    Confluent,
+    /// Nothing: the registry is not asked.
+    None,
+}
+
 /// How an Avro message says which schema it was written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -142,6 +189,8 @@ pub struct ProtobufMessageOptions {
     pub schema_file: Option<String>,
     /// Folders in which imports are looked for.
     pub import_paths: Vec<String>,
+    /// Whether a schema's id stands before each message. Default: `confluent` with a `schemaRegistry`, else `none`.
+    pub framing: Option<RegistryFraming>,
     /// The message type, with its package (`shop.Order`). Default: the first of the file.
     pub message: Option<String>,
     /// The subject in the registry. Default: what `subjectStrategy` makes of the topic.

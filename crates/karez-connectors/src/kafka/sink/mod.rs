@@ -129,6 +129,7 @@ impl Sink for KafkaSink {
     async fn check(&self) -> Result<()> {
         let kafka = self.kafka().await?;
         self.check_topic(&kafka).await?;
+        self.plan.check_registry().await?;
         if self.plan.transactional {
             self.agree_on_timeout(&kafka).await?;
         }
@@ -160,7 +161,7 @@ impl Sink for KafkaSink {
         });
         let settings = &self.plan.settings;
         let wire = Wire { kafka, coordinators, acks: settings.acks.code(), request_timeout: settings.request_timeout };
-        Ok(Box::new(Writer::new(Arc::clone(&self.plan), context, wire, transactions)?))
+        Ok(Box::new(Writer::new(Arc::clone(&self.plan), context, wire, transactions).await?))
     }
 
     async fn committer(&self, _: &SinkRunContext) -> Result<Option<Box<dyn Committer>>> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::compression::Codec;
 use crate::kafka::options::{BootstrapServers, Properties, SecurityOptions};
+use crate::schema_registry::SchemaRegistryOptions;
 
 /// Options of the sink.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -33,6 +34,9 @@ pub struct KafkaSinkOptions {
     pub key: Option<KeyOption>,
     /// The format of values. Default: `json`.
     pub format: Option<MessageFormat>,
+    /// Where the schemas of `avro`, `protobuf` and `json` are registered whose number stands before each message (the Confluent wire format). Holds for the
+    /// key too; a key or value of these formats without a number has `framing: none`.
+    pub schema_registry: Option<SchemaRegistryOptions>,
     /// The columns of the value. Default: all but those that `topicColumn`, `partitionColumn` and `headersColumn` name.
     pub columns: Option<Vec<String>>,
     /// The column with the number of each row's partition; null: by the key.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use karez_core::config::{ConfigError, ConfigErrors};
 use karez_core::error::did_you_mean;
+use karez_core::metrics::NodeMetrics;
 use karez_core::schema::{change_field, is_event_time_type};
-use karez_core::{ChangeMode, SinkContext};
-use karez_formats::message::{EncodePlan, EncodeRequest, JsonMessageOptions, MessageFormat, RawMessageOptions};
+use karez_core::{ChangeMode, Result, SinkContext};
+use karez_formats::message::{EncodePlan, EncodeRequest, JsonMessageOptions, MessageEncoder, MessageFormat, RawMessageOptions};
 
 use super::options::{Guarantee, KafkaSinkOptions};
 use super::settings::ProducerSettings;
 use crate::kafka::client::{ClientConfig, ConnectionOptions};
 use crate::kafka::properties::PropertyReader;
+use crate::schema_registry::{Part, SchemaRegistry, SubjectStrategy};
 
 /// A sink as its options describe it. Columns are positions among the visible ones.
 #[derive(Debug)]
@@ -31,6 +33,13 @@ pub(super) struct SinkPlan {
     pub(super) transactional: bool,
     pub(super) transactional_id_prefix: Option<String>,
     pub(super) settings: ProducerSettings,
+    registry: Option<SchemaRegistry>,
+}
+
+/// What turns rows into values and keys.
+pub(super) struct Encoders {
+    pub(super) values: Box<dyn MessageEncoder>,
+    pub(super) keys: Option<Box<dyn MessageEncoder>>,
 }
 
 /// Where rows go.
@@ -45,6 +54,10 @@ pub(super) enum TopicPlan {
 pub(super) struct Encoding {
     pub(super) plan: EncodePlan,
     pub(super) columns: Vec<usize>,
+    /// The subject of its schema, where one is given.
+    subject: Option<String>,
+    /// Whether its messages name schemas of the registry.
+    registered: bool,
 }
 
 impl SinkPlan {
@@ -107,6 +120,21 @@ impl SinkPlan {
                     .hint("write it like `key: [id]`"),
             );
         }
+        let registry = options.schema_registry.as_ref().map(SchemaRegistry::new).transpose();
+        let registry = registry.map_err(|e| errors.extend(e.0.into_iter().map(|e| e.under("schemaRegistry")))).ok().flatten();
+        let encodings = [("key.format", key.as_ref()), ("format", value.as_ref())];
+        let registered: Vec<(&str, &Encoding)> = encodings.iter().filter_map(|(path, e)| e.filter(|e| e.registered).map(|e| (*path, e))).collect();
+        if registry.is_some() && registered.is_empty() && value.is_some() {
+            let e = ConfigError::new("schemaRegistry", "neither values nor keys have a format that names schemas of a registry");
+            errors.push(e.hint("leave it out, or use `avro`, `protobuf` or `json`"));
+        }
+        let by_topic = registry.as_ref().is_some_and(|r| r.options().subject_strategy != SubjectStrategy::Record);
+        if by_topic && topic_column.is_some() {
+            for (path, _) in registered.iter().filter(|(_, e)| e.subject.is_none()) {
+                let e = ConfigError::new(format!("{path}.subject"), "is missing: with `topicColumn` there is no one topic to name the subject by");
+                errors.push(e.hint("give it, or `schemaRegistry.subjectStrategy: record`"));
+            }
+        }
         if options.transactional_id_prefix.as_deref().is_some_and(str::is_empty) {
             errors.push(ConfigError::new("transactionalIdPrefix", "must not be empty"));
         }
@@ -125,7 +153,37 @@ impl SinkPlan {
             transactional,
             transactional_id_prefix: options.transactional_id_prefix,
             settings,
+            registry,
         })
+    }
+
+    /// Encoders that know the ids of their schemas.
+    pub(super) async fn encoders(&self, metrics: &Arc<NodeMetrics>) -> Result<Encoders> {
+        let values = self.encoder(&self.value, Part::Value, metrics).await?;
+        let keys = match &self.key {
+            Some(key) => Some(self.encoder(key, Part::Key, metrics).await?),
+            None => None,
+        };
+        Ok(Encoders { values, keys })
+    }
+
+    async fn encoder(&self, encoding: &Encoding, part: Part, metrics: &Arc<NodeMetrics>) -> Result<Box<dyn MessageEncoder>> {
+        let mut encoder = encoding.plan.encoder()?;
+        if let Some(registry) = &self.registry {
+            // With a topic for each row the subject is not named by one.
+            let topic = if let TopicPlan::Fixed(name) = &self.topic { name } else { "" };
+            registry.counted_by(Arc::clone(metrics)).prepare(encoder.as_mut(), encoding.subject.as_deref(), topic, part).await?;
+        }
+        Ok(encoder)
+    }
+
+    /// Whether the registry is there, if one is used.
+    pub(super) async fn check_registry(&self) -> Result<()> {
+        match &self.registry {
+            // A client of its own: the runtime that checks may not live as long as the job.
+            Some(registry) => SchemaRegistry::new(registry.options())?.check().await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -172,7 +230,7 @@ fn key(options: &KafkaSinkOptions, columns: Columns<'_>, errors: &mut Vec<Config
     let raw = || matches!(fields.as_slice(), [f] if matches!(f.data_type(), DataType::Utf8 | DataType::Binary));
     let default = if raw() { MessageFormat::Raw(RawMessageOptions::default()) } else { MessageFormat::Json(JsonMessageOptions::default()) };
     let schema = Arc::new(Schema::new(fields.clone()));
-    encoding("key.format", key.format().unwrap_or(&default), schema, positions, errors)
+    encoding("key.format", key.format().unwrap_or(&default), schema, positions, options.schema_registry.is_some(), errors)
 }
 
 /// `apart`: columns that say where the row goes.
@@ -192,12 +250,20 @@ fn value(
         fields.push(Arc::new(change_field()));
     }
     let default = MessageFormat::Json(JsonMessageOptions::default());
-    encoding("format", options.format.as_ref().unwrap_or(&default), Arc::new(Schema::new(fields)), positions, errors)
+    let registry = options.schema_registry.is_some();
+    encoding("format", options.format.as_ref().unwrap_or(&default), Arc::new(Schema::new(fields)), positions, registry, errors)
 }
 
-fn encoding(path: &str, format: &MessageFormat, schema: SchemaRef, columns: Vec<usize>, errors: &mut Vec<ConfigError>) -> Option<Encoding> {
-    match EncodePlan::new(EncodeRequest { format, schema: &schema, registry: false }) {
-        Ok(plan) => Some(Encoding { plan, columns }),
+fn encoding(
+    path: &str,
+    format: &MessageFormat,
+    schema: SchemaRef,
+    columns: Vec<usize>,
+    registry: bool,
+    errors: &mut Vec<ConfigError>,
+) -> Option<Encoding> {
+    match EncodePlan::new(EncodeRequest { format, schema: &schema, registry }) {
+        Ok(plan) => Some(Encoding { plan, columns, subject: format.subject().map(str::to_owned), registered: format.uses_registry(registry) }),
         Err(e) => {
             errors.extend(e.0.into_iter().map(|e| e.under(path)));
             None

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::open_transaction::{OpenTransaction, Transactions};
 use super::partition_queue::Waiting;
 use super::partitioner;
-use super::plan::{Encoding, SinkPlan, TopicPlan, check_topic};
+use super::plan::{Encoders, Encoding, SinkPlan, TopicPlan, check_topic};
 use super::produce::{Addressed, Wire};
 use super::record_batch::{HEADER_BYTES, HeaderBytes, OpenBatch, Record, SealedBatch};
 use super::report::{Report, Settled};
@@ -61,7 +61,8 @@ enum Place {
 }
 
 impl Writer {
-    pub(super) fn new(plan: Arc<SinkPlan>, context: WriterContext, wire: Wire, transactions: Option<Transactions>) -> Result<Self> {
+    pub(super) async fn new(plan: Arc<SinkPlan>, context: WriterContext, wire: Wire, transactions: Option<Transactions>) -> Result<Self> {
+        let Encoders { values, keys } = plan.encoders(&context.metrics).await?;
         let settings = &plan.settings;
         let mode = match (plan.transactional, settings.idempotent) {
             (true, _) => Mode::Transactional,
@@ -79,8 +80,8 @@ impl Writer {
         let (sender, commands) = mpsc::unbounded_channel();
         let task = Sender::new(sender_settings, Arc::new(wire), Arc::clone(&report), Arc::clone(&context.metrics)).run(commands);
         Ok(Self {
-            values: plan.value.plan.encoder()?,
-            keys: plan.key.as_ref().map(|k| k.plan.encoder()).transpose()?,
+            values,
+            keys,
             memory: Arc::new(Semaphore::new(settings.buffer_bytes.min(Semaphore::MAX_PERMITS))),
             plan,
             context,

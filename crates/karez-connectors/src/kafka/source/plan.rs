@@ -247,6 +247,10 @@ fn decode(
         let registry = options.schema_registry.is_some();
         DecodePlan::new(DecodeRequest { format, schema, registry, latest: latest.as_ref(), null_payload: options.null_payload })
     });
+    if options.schema_registry.is_some() && !format.uses_registry(true) {
+        let e = ConfigError::new("schemaRegistry", format!("messages of `{format}` name no schema of a registry"));
+        errors.push(e.hint("leave it out, or use `avro`, `protobuf` or `json`"));
+    }
     let plan = match plan {
         Ok(plan) => plan,
         Err(ConfigErrors(found)) => {

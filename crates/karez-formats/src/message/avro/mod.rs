@@ -25,26 +25,16 @@ use encoder::AvroEncoder;
 use schema::RecordSchema;
 
 /// The framing asked for, or the default.
-fn framing(options: &AvroMessageOptions, registry: bool) -> Result<AvroFraming, ConfigErrors> {
-    match (options.framing, registry) {
-        (None, true) => Ok(AvroFraming::Confluent),
-        (None, false) => Ok(AvroFraming::None),
-        (Some(AvroFraming::Confluent), false) => {
-            Err(ConfigError::new("framing", "`confluent` needs a schema registry").hint("give `schemaRegistry: { url: … }`").into())
-        }
-        (Some(other @ (AvroFraming::SingleObject | AvroFraming::None)), true) => {
-            let what = format!(
-                "messages framed as `{}` do not name a schema of the registry",
-                if other == AvroFraming::None { "none" } else { "single-object" }
-            );
-            Err(ConfigError::new("framing", what).hint("leave out `schemaRegistry`").into())
-        }
-        (Some(framing), _) => Ok(framing),
+const fn framing(options: &AvroMessageOptions, registry: bool) -> AvroFraming {
+    match options.framing {
+        Some(framing) => framing,
+        None if registry => AvroFraming::Confluent,
+        None => AvroFraming::None,
     }
 }
 
 pub(super) fn decode(options: &AvroMessageOptions, request: DecodeRequest<'_>) -> Result<(SchemaRef, Arc<dyn DecodeFormat>), ConfigErrors> {
-    let framing = framing(options, request.registry)?;
+    let framing = framing(options, request.registry);
     let only = match request.schema.map(|s| s.fields().as_ref()) {
         Some([field]) => Some(field.name().as_str()),
         Some(_) => None,
@@ -97,7 +87,7 @@ impl DecodeFormat for AvroDecode {
 }
 
 pub(super) fn encode(options: &AvroMessageOptions, request: EncodeRequest<'_>) -> Result<Arc<dyn EncodeFormat>, ConfigErrors> {
-    let framing = framing(options, request.registry)?;
+    let framing = framing(options, request.registry);
     let only = match request.schema.fields().as_ref() {
         [field] => Some(field.name().as_str()),
         _ => None,

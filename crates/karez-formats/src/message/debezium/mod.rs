@@ -34,7 +34,6 @@ use decoder::DebeziumDecoder;
 
 pub(super) fn decode(options: &DebeziumJsonOptions, request: DecodeRequest<'_>) -> Result<(SchemaRef, Arc<dyn DecodeFormat>), ConfigErrors> {
     let schema = Arc::clone(declared(&request)?);
-    no_registry(request.registry)?;
     for (i, key) in options.key.iter().enumerate() {
         if schema.column_with_name(key).is_none() {
             let e = ConfigError::new(format!("key[{i}]"), format!("there is no column `{key}`"));
@@ -48,14 +47,6 @@ pub(super) fn decode(options: &DebeziumJsonOptions, request: DecodeRequest<'_>) 
         return Err(e.hint("give `key: [COLUMN, …]`").into());
     }
     Ok((schema, Arc::new(DebeziumDecode { key: options.key.clone(), missing_before })))
-}
-
-fn no_registry(registry: bool) -> Result<(), ConfigErrors> {
-    if !registry {
-        return Ok(());
-    }
-    let e = ConfigError::new("", "`debezium-json` has its schema in the message, not in a registry");
-    Err(e.hint("leave `schemaRegistry` out").into())
 }
 
 struct DebeziumDecode {
@@ -78,7 +69,6 @@ impl DecodeFormat for DebeziumDecode {
 }
 
 pub(super) fn encode(request: EncodeRequest<'_>) -> Result<Arc<dyn EncodeFormat>, ConfigErrors> {
-    no_registry(request.registry)?;
     let encode = DebeziumEncode { schema: Arc::clone(request.schema) };
     encode.encoder().map_err(|e| ConfigError::new("", e))?;
     Ok(Arc::new(encode))

@@ -97,6 +97,8 @@ fn with_a_registry_each_message_is_checked_by_the_schema_that_its_id_names() {
     );
     assert_eq!(made, expected);
 
+    let mut bare = registry_decoder(r#"{"type":"json","framing":"none"}"#, &schema);
+    assert_eq!(run(bare.as_mut(), &Registry::new(), &[b"{\"id\":1}"]), Made::of(&[(0, r#"{"id":1}"#)], &[]));
     let mut unchecked = registry_decoder(r#"{"type":"json","validate":false}"#, &schema);
     assert_eq!(run(unchecked.as_mut(), &Registry::new(), &[b"\0\0\0\0\x09{\"id\":1}"]), Made::of(&[(0, r#"{"id":1}"#)], &[]));
 }

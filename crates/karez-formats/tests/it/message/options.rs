@@ -25,7 +25,12 @@ fn what_cannot_work_is_told_when_the_job_is_planned() {
     for (wrong, declared, registry, why) in [
         (r#""json""#, false, false, "a message of `json` does not say what columns it has; declare them: `schema: { id: bigint, … }`"),
         (r#"{"type":"csv","delimiter":";;"}"#, true, false, "`delimiter`: must be one ASCII character (or `\\t`), and no line break"),
-        (r#""csv""#, true, true, "`csv` has no schema in a registry; leave `schemaRegistry` out"),
+        (
+            r#"{"type":"json","framing":"confluent"}"#,
+            true,
+            false,
+            "`framing`: `confluent` needs a schema registry; give `schemaRegistry: { url: … }`",
+        ),
         (r#""raw""#, true, false, "the payload is one column of type string or binary; declared are 2; declare one: `schema: { value: string }`"),
         (
             r#""avro""#,
