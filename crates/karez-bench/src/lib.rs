@@ -1,4 +1,5 @@
 //! The measuring harness of Karez.
 
 pub mod crash;
+pub mod jdbc;
 pub mod speed;

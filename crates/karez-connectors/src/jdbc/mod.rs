@@ -42,23 +42,25 @@ impl Connector for JdbcConnector {
     }
 
     fn description(&self) -> &'static str {
-        "Tables of SQL databases. This build reads and writes SQLite (`jdbc:sqlite:PATH`); no Java is involved, the name is the URL's.\n\n\
+        "Tables of SQL databases: PostgreSQL, MySQL, MariaDB, SQLite. No Java is involved, the name is the URL's.\n\n\
+         How it works, what each mode of the source cannot see, and types: [Tables of SQL databases](../../connectors/jdbc.md).\n\n\
          The sink is exactly once: rows go to a staging table in the database (`__karez_stage_…`) and are moved into the table, with a marker in \
-         `__karez_commits`, in one transaction when their checkpoint is complete. With a `key` it upserts and takes deletes. It switches the file to \
-         WAL mode. A row that breaks a constraint goes to the error policy, alone. NaN is stored as NULL (SQLite has none).\n\n\
+         `__karez_commits`, in one transaction when their checkpoint is complete. With a `key` it upserts and takes deletes. A row that breaks a \
+         constraint goes to the error policy, alone. The source reads a table in the order of its key and goes on behind the last one: it is exactly \
+         once as long as rows that were read are not changed. `incrementing` and `timestamp` go on to wait for new rows, and read only those below \
+         which nothing can appear any more.\n\n\
          What a run staged and never completed is removed by its next start, or by the next run of the job. Rows of a completed barrier that were not \
          committed stay when their run is abandoned (`--fresh`), since a savepoint may name them. They are harmless; once no savepoint of that run is \
-         to be restored, remove them: `SELECT id, stage, job, run FROM __karez_lots` shows them, a lot's rows are those of its `stage` whose \
-         `__karez_id >> 32` is its `id`.\n\n\
-         The source reads a table in the order of its rowid (or its primary key, where it has no rowid), a page at a time: it is exactly once as long \
-         as rows that were read are not changed, and sees rows that are added behind the page being read. `incrementing` and `timestamp` go on to \
-         wait for new rows. `VACUUM` may renumber the rows of a table without `INTEGER PRIMARY KEY`: not while a job reads it.\n\n\
+         to be restored, remove them: `SELECT * FROM __karez_lots` shows them.\n\n\
+         **SQLite**: the sink switches the file to WAL mode. A lot's rows are those of its `stage` whose `__karez_id >> 32` is its `id`. NaN is stored as \
+         NULL (SQLite has none). The source reads in the order of the rowid, a page at a time, and sees rows that are added behind the page being read. \
+         `VACUUM` may renumber the rows of a table without `INTEGER PRIMARY KEY`: not while a job reads it.\n\n\
          A [`lookup`](../operators/lookup.md) asks a table or view by one statement for the keys of a batch. It needs the right to read it, and should have \
          an index over the columns of `on`.\n\n\
          ```yaml\n\
          sink:\n\
          \x20 connector: jdbc\n\
-         \x20 config: { url: \"jdbc:sqlite:shop.db\", table: totals, key: [day], createTable: true }\n\
+         \x20 config: { url: \"postgres://karez:secret@localhost/shop\", table: totals, key: [day], createTable: true }\n\
          ```"
     }
 

@@ -29,7 +29,7 @@ pub struct JdbcSinkOptions {
     /// Default: false.
     #[serde(default)]
     pub evolve_table: bool,
-    /// Rows that are gathered before they are written. Default: 65536 on a server, 1000 in SQLite; 4 MiB of rows are always enough.
+    /// Rows that are gathered before they are written. Default: 65536 on a server, where 8 MiB of rows are always enough; 1000 in SQLite, where 4 MiB are.
     pub batch_size: Option<usize>,
     /// The longest time a row is held back. Default: 1s.
     #[serde(default = "second")]

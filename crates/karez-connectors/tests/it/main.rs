@@ -9,5 +9,6 @@ mod kafka_sink;
 mod kafka_source;
 mod lookup_servers;
 mod mysql;
+mod postgres;
 mod schema_registry;
 mod stdout;

@@ -35,7 +35,8 @@ impl Encoder {
         let known: Vec<Option<DataType>> = columns.iter().zip(rows.columns()).map(of_type).collect();
         let mut arrays = Vec::with_capacity(columns.len());
         for ((column, array), known) in columns.iter().zip(rows.columns()).zip(&known) {
-            arrays.push(fitted(array, column, known.as_ref().unwrap_or(&DataType::Utf8))?);
+            let words = if column.element_id != 0 && array.data_type().is_nested() { types::array_of(DataType::Utf8) } else { DataType::Utf8 };
+            arrays.push(fitted(array, column, known.as_ref().unwrap_or(&words))?);
         }
         if known.iter().all(Option::is_some) {
             let cells = columns.iter().zip(&arrays).map(|(c, a)| Cell::of(a, c)).collect::<Option<Vec<_>>>();

@@ -94,7 +94,7 @@ fn kind(db: &DbError) -> Kind {
     }
     match code.code() {
         // Going down, coming up, full for the moment.
-        "57P01" | "57P02" | "57P03" | "57P05" | "53300" => Kind::Connection,
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300" => Kind::Connection,
         code => match &code[..2] {
             "08" => Kind::Connection,
             // Of the data, of a constraint, of a view's condition, raised by a trigger, too large for an index.

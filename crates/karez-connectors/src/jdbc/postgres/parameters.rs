@@ -63,7 +63,8 @@ pub(super) fn read(settings: &mut Settings) -> Result<Read, ConfigErrors> {
     config.application_name("karez");
     let mut greeting = vec![
         // The text of values is read back: as literals, as letters. Rows that are sealed must outlast a crash of the server.
-        "SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET standard_conforming_strings = on".to_owned(),
+        // One that was stopped in the middle of a transaction must not keep others out.
+        "SET idle_in_transaction_session_timeout = '60s'; SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET standard_conforming_strings = on".to_owned(),
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'".to_owned(),
     ];
     let mut read = || -> Result<(), ConfigError> {

@@ -58,6 +58,9 @@ pub(super) const NUMERIC: u32 = 1700;
 pub(super) const UUID: u32 = 2950;
 pub(super) const JSONB: u32 = 3802;
 
+/// The first number of a type that is not built in (`FirstNormalObjectId`).
+const FIRST_OWN: u32 = 16_384;
+
 /// Digits of an unconstrained numeric, and how many of them stand behind the point.
 const FREE_NUMERIC: (u8, i8) = (38, 18);
 
@@ -163,11 +166,13 @@ pub(super) fn canonical(from: &DataType, column: &Column) -> Option<DataType> {
         let (DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _)) = plain else {
             return (*plain == DataType::Null).then(|| array_of(DataType::Null));
         };
-        let inside = Column { type_id: column.element_id, element_id: 0, ..column.clone() };
+        // Of the types that are made in a database only those that are text have a mapping: enums, citext.
+        let type_id = if column.element_id >= FIRST_OWN && column.data_type.is_some() { TEXT } else { column.element_id };
+        let inside = Column { type_id, element_id: 0, ..column.clone() };
         return canonical(element.data_type(), &inside).filter(|t| !t.is_nested()).map(array_of);
     }
     let is_integer = plain.is_integer();
-    let is_string = matches!(plain, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let is_string = is_string(plain);
     let bits = plain.primitive_width().unwrap_or(8) * 8;
     match column.type_id {
         _ if *plain == DataType::Null => Some(DataType::Null),
@@ -201,18 +206,21 @@ pub(super) fn canonical(from: &DataType, column: &Column) -> Option<DataType> {
     }
 }
 
+const fn is_string(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
 /// Whether values of an Arrow type can be written to a column.
 pub(super) fn writes(from: &DataType, column: &Column) -> Result<(), String> {
     let no = |advice: &str| Err(format!("cannot take {}; {advice}", karez_core::sql_type::to_sql(from)));
-    let is_string = matches!(from, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     if canonical(from, column).is_none() {
         return match (column.type_id, from) {
-            // In words of its own a type takes any text it can read.
-            (BOOL | INT2 | INT4 | INT8 | OID | FLOAT4 | FLOAT8 | BYTEA | DATE | TIME | TIMESTAMP | TIMESTAMPTZ, t) if is_string => {
-                let _ = t;
+            (BOOL | INT2 | INT4 | INT8 | OID | FLOAT4 | FLOAT8 | BYTEA | DATE | TIME | TIMESTAMP | TIMESTAMPTZ, t) if is_string(t) => {
                 no("CAST it in a `map`")
             }
-            _ if is_string => Ok(()),
+            // In words of its own a type takes any text it can read.
+            (_, t) if is_string(t) => Ok(()),
+            (_, DataType::List(e) | DataType::LargeList(e)) if column.element_id != 0 && is_string(e.data_type()) => Ok(()),
             (TIMESTAMP, DataType::Timestamp(..)) => no("CAST it to timestamp in a `map`, which says in which zone"),
             (TIMESTAMPTZ, DataType::Timestamp(..)) => no("CAST it to timestamp_ltz in a `map`, which says of which zone it is"),
             _ => no("CAST it in a `map`, or change the column's type"),

@@ -70,6 +70,8 @@ impl LotCommitter {
                 settled.push(self.one(session, &fitted, &ledger, permit, *epoch, lot).await?);
             }
             session.commit().await?;
+            // Here the answer is lost: the next try must find the marker.
+            point("jdbc-commit-answer")?;
             Ok(settled)
         }
         .await;

@@ -112,7 +112,7 @@ pub(super) fn fit(plan: &SinkPlan, table: &Table, driver: &dyn Driver) -> Result
     }
     if !problems.is_empty() {
         let place = driver.settings().place();
-        return Err(Failure::new(Kind::User, format!("the rows do not fit table `{}` of `{place}`: {}", table.name, problems.join("; "))));
+        return Err(Failure::new(Kind::User, format!("the rows do not fit table `{}` of `{place}`: {}", plan.table, problems.join("; "))));
     }
     // What a condition says of a column that the rows do not have, its default decides: seen at the commit.
     let others: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).filter(|n| !written(n)).collect();

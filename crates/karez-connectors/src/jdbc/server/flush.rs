@@ -81,7 +81,7 @@ impl Flusher {
             again = true;
         };
         for (row, why) in refused {
-            rejects.push(row_record(&batch, row, format!("table `{}` refuses the row: {why}", self.fitted.table))?);
+            rejects.push(row_record(&batch, row, format!("table `{}` refuses the row: {why}", self.plan.table))?);
         }
         Ok(Flushed { lot, rejects })
     }

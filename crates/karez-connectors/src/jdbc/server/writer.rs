@@ -13,7 +13,7 @@ use super::flush::{Flushed, Flusher};
 use super::stage::Lot;
 
 /// Rows are written when they hold so many bytes, however few they are.
-const BUFFER_BYTES: usize = 4 << 20;
+const BUFFER_BYTES: usize = 8 << 20;
 
 pub(super) struct Writer {
     flusher: Arc<Flusher>,

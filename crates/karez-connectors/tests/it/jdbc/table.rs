@@ -75,11 +75,11 @@ fn urls_are_taken_as_users_write_them() {
     for url in [format!("jdbc:sqlite:{}", path.display()), format!("sqlite:{}", path.display()), format!("sqlite://{}", path.display())] {
         sink(&json!({ "url": url, "table": "t", "createTable": true }), &StreamSchema::append_only(two_columns()));
     }
+    let examples = "write it like `jdbc:postgresql://host:5432/shop`, `mysql://host/shop`, `mariadb://host/shop` or `jdbc:sqlite:data/shop.db`";
     for (url, expected) in [
-        ("jdbc:mysql://localhost:3306/warehouse", "`url`: MySQL is not in this build yet; this build reads and writes SQLite: `jdbc:sqlite:PATH`"),
-        ("postgres://u:secret@h/db", "`url`: PostgreSQL is not in this build yet; this build reads and writes SQLite: `jdbc:sqlite:PATH`"),
-        ("jdbc:sqlit:a.db", "`url`: unknown database `sqlit`; this build reads and writes SQLite: `jdbc:sqlite:PATH`"),
-        ("shop.db", "`url`: is no database URL; write it like `jdbc:sqlite:data/shop.db`"),
+        ("jdbc:oracle:thin:u/secret@h", format!("`url`: Oracle is not supported; {examples}").as_str()),
+        ("jdbc:sqlit:a.db", format!("`url`: unknown database `sqlit`; {examples}").as_str()),
+        ("shop.db", format!("`url`: is no database URL; {examples}").as_str()),
         ("jdbc:sqlite::memory:", "`url`: a database in memory would be gone with the connection that wrote it; name a file: `jdbc:sqlite:PATH`"),
         ("jdbc:sqlite:a.db?cache=shared", "`url`: parameters behind the path are not known: `?cache=shared`; give the path alone"),
     ] {
