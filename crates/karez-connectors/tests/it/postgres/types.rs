@@ -87,7 +87,11 @@ async fn every_type_is_read_and_written_back_as_it_was() {
         if !manifest.is_empty() {
             assert_eq!(outcomes(&process.commit(1, &manifest).await), ["committed"]);
         }
-        assert_eq!(db.rows("SELECT ROW(u.*)::text FROM u ORDER BY id").await, db.rows("SELECT ROW(t.*)::text FROM t ORDER BY id").await, "{guarantee}");
+        assert_eq!(
+            db.rows("SELECT ROW(u.*)::text FROM u ORDER BY id").await,
+            db.rows("SELECT ROW(t.*)::text FROM t ORDER BY id").await,
+            "{guarantee}"
+        );
         assert!(process.rejects.is_empty(), "{:?}", process.rejects);
     }
 }
