@@ -1,17 +1,22 @@
 //! What tests and the measuring harness need of real servers: the addresses of those that run ([`service`]), a server of one's own that may be
-//! killed ([`OwnServer`]), and a network between that fails on request ([`Proxy`]). No dependency, and blocking, so that it serves every test.
+//! killed ([`OwnServer`]), a network between that fails on request ([`Proxy`]), and clients that are not Karez: of databases ([`Database`]) and topics
+//! ([`Topic`]).
 //!
 //! The servers are those of `cargo xtask services`, which prints the addresses as `NAME=value` lines; the test command passes them on.
 #![allow(clippy::panic, clippy::expect_used, clippy::disallowed_methods)] // Tests fail by panicking; no job runs on these threads.
 
+mod database;
 mod own_server;
 mod proxy;
+mod topic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use database::{Database, TextRows};
 pub use own_server::{OwnServer, Server};
 pub use proxy::Proxy;
+pub use topic::{Message, Topic, create_topic};
 
 /// What the service's script printed under this name, such as `KAFKA_BOOTSTRAP` or `POSTGRES_URL`.
 ///

@@ -53,12 +53,27 @@ impl OwnServer {
     /// # Errors
     /// What its script says.
     pub fn start_with(server: Server, settings: &[(&str, &str)]) -> Result<Self, String> {
+        Self::start_at(server, Self::free_port(server)?, settings)
+    }
+
+    /// A port that it can be started at, for who must know it before.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn free_port(server: Server) -> Result<u16, String> {
+        free_ports(server.script().2)
+    }
+
+    /// The same at a port from [`OwnServer::free_port`].
+    ///
+    /// # Errors
+    /// What its script says.
+    pub fn start_at(server: Server, port: u16, settings: &[(&str, &str)]) -> Result<Self, String> {
         // Not a folder for temporary files of this user alone: servers run as users of their own.
         let folder = services().join("own").join(unique("s"));
         fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let (_, _, ports) = server.script();
         let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut own = Self { server, folder, port: free_ports(ports)?, settings, address: String::new() };
+        let mut own = Self { server, folder, port, settings, address: String::new() };
         own.up()?;
         Ok(own)
     }

@@ -1,11 +1,14 @@
 //! `karez-bench crash`: many rounds of kill and restart. The last line is `rounds R kills K lost L doubled D`.
+//!
+//! Jobs with servers run against servers of the harness's own; in every third of their rounds a server is killed too.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use karez_bench::crash::{Ground, Job, Kill, Random, Round};
+use karez_bench::crash::{Ground, Job, Kill, Random, Round, Servers};
 
 /// What the parallelism of a round's starts may be.
 const PARALLELISMS: [&[usize]; 4] = [&[1], &[2], &[1, 2, 1], &[2, 1, 2]];
@@ -15,9 +18,10 @@ pub(crate) struct CrashArgs {
     /// How many rounds.
     #[arg(long, default_value_t = 50)]
     rounds: u64,
-    /// This job alone: window-to-sqlite, to-parquet, to-ndjson or two-sinks.
-    #[arg(long, value_parser = job)]
-    job: Option<Job>,
+    /// These jobs alone, separated by commas: window-to-sqlite, to-parquet, to-ndjson, two-sinks, and with servers, which are installed and started,
+    /// kafka-kafka, kafka-postgres, kafka-mysql, postgres-kafka, postgres-postgres. Default: those without servers.
+    #[arg(long, value_delimiter = ',', value_parser = job)]
+    job: Option<Vec<Job>>,
     /// The `karez` binary. Default: the one beside this one.
     #[arg(long)]
     karez: Option<PathBuf>,
@@ -44,13 +48,22 @@ pub(crate) fn run(arguments: &CrashArgs) -> Result<ExitCode, String> {
     let mut random = Random::new(seed);
     let folder = arguments.folder.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("karez-crash-{seed:016x}")));
     println!("seed {seed}, in {}", folder.display());
-    let jobs = arguments.job.map_or_else(|| Job::ALL.to_vec(), |j| vec![j]);
-    let grounds = jobs.iter().map(|j| Ground::prepare(&karez, &folder.join(j.name()), *j)).collect::<Result<Vec<_>, _>>()?;
+    let alone = || Job::ALL.into_iter().filter(|j| j.systems().is_empty()).collect();
+    let jobs: Vec<Job> = arguments.job.clone().unwrap_or_else(alone);
+    let systems: Vec<_> = jobs.iter().flat_map(|j| j.systems()).collect();
+    let servers = Arc::new(Servers::start(&systems)?);
+    let grounds = jobs.iter().map(|j| Ground::prepare(&karez, &folder.join(j.name()), *j, &servers)).collect::<Result<Vec<_>, _>>()?;
 
     let (mut rounds, mut kills, mut lost, mut doubled) = (0, 0, 0, 0);
     for (ground, job) in std::iter::repeat_with(|| grounds.iter().zip(&jobs)).flatten().take(usize::try_from(arguments.rounds).unwrap_or(usize::MAX))
     {
-        let round = choose(*job, arguments.fail_points, &mut random);
+        let mut round = choose(*job, arguments.fail_points, &mut random);
+        // Counted by turns, so that each job has its third.
+        if (rounds / jobs.len() as u64) % 3 == 2 && !job.systems().is_empty() {
+            round.server = Some((pick(&job.systems(), &mut random), Duration::from_millis(500 + random.below(1_500))));
+            // Killed at any time while the server is away or comes back.
+            round.kills = vec![Kill::After(Duration::from_millis(random.below(6_000)))];
+        }
         let outcome = ground.run(&round)?;
         rounds += 1;
         kills += outcome.kills;
@@ -81,11 +94,11 @@ fn choose(job: Job, fail_points: bool, random: &mut Random) -> Round {
         ],
         _ => {
             // Only where there are two subtasks is there a moment between their commits.
-            let steps: Vec<_> = job.steps().into_iter().filter(|s| *s != "jdbc-commit-between" || parallelism[0] > 1).collect();
+            let steps: Vec<_> = job.steps().into_iter().filter(|s| !s.ends_with("-commit-between") || parallelism[0] > 1).collect();
             vec![Kill::At { step: pick(&steps, random), skip: random.below(5) }]
         }
     };
-    Round { job, parallelism, kills }
+    Round { job, parallelism, kills, server: None }
 }
 
 fn pick<T: Copy>(of: &[T], random: &mut Random) -> T {

@@ -9,7 +9,8 @@ use karez_bench::speed::{Against, Bench, Speed, Work};
 
 #[derive(Args)]
 pub(crate) struct SpeedArgs {
-    /// What is measured; default: everything.
+    /// What is measured; default: everything that needs no server. `kafka-…`, `postgres-…` and `mariadb-…` need theirs, started by
+    /// `export $(cargo xtask services up)`.
     #[arg(value_parser = bench)]
     benches: Vec<Bench>,
     /// A line of JSON for each figure.
@@ -62,7 +63,8 @@ pub(crate) fn run(arguments: &SpeedArgs) -> Result<ExitCode, String> {
         python: arguments.python.clone(),
         karez,
     };
-    let benches = if arguments.benches.is_empty() { Bench::all() } else { arguments.benches.clone() };
+    let benches =
+        if arguments.benches.is_empty() { Bench::all().into_iter().filter(|b| !b.needs_server()).collect() } else { arguments.benches.clone() };
     for bench in benches {
         for figure in speed.measure(bench)? {
             if arguments.json {

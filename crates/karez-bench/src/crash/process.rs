@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Longer than a run takes on a loaded machine; only a run that hangs takes so long.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// Longer than a run takes on a loaded machine, its server killed and started again included; only a run that hangs takes so long.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A `karez run` under way.
 pub(super) struct Process {

@@ -1,11 +1,17 @@
 //! One round: a run, its kills, the restarts, the comparison.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::job::{Job, write_input};
+use karez_testkit::unique;
+
+use super::input::write_input;
+use super::job::{Job, Place};
 use super::process::Process;
 use super::rows::{Difference, Rows};
+use super::servers::{Servers, System};
 
 /// When a process is killed.
 #[derive(Clone, Debug)]
@@ -43,12 +49,14 @@ pub struct Round {
     pub parallelism: Vec<usize>,
     /// How the first process dies, the second and so on. The one after the last is left alone.
     pub kills: Vec<Kill>,
+    /// A server that is killed and started again, so long after the first start of the job.
+    pub server: Option<(System, Duration)>,
 }
 
 /// What came of a round.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// How often it was killed; a round that ended before its first kill came does not count.
+    /// How often it was killed, its server included; a round that ended before its first kill came does not count.
     pub kills: u64,
     /// Rows that are missing or too many.
     pub difference: Difference,
@@ -61,6 +69,10 @@ pub struct Ground {
     karez: PathBuf,
     folder: PathBuf,
     job: Job,
+    servers: Arc<Servers>,
+    /// What is read in a server, and what the names of what is written there begin with.
+    name: String,
+    rounds: AtomicU64,
     expected: Rows,
 }
 
@@ -72,19 +84,45 @@ impl Ground {
     ///
     /// # Errors
     /// The job cannot be run.
-    pub fn prepare(karez: &Path, folder: &Path, job: Job) -> Result<Self, String> {
-        let ground = Self { karez: karez.to_owned(), folder: folder.to_owned(), job, expected: Rows::default() };
+    pub fn prepare(karez: &Path, folder: &Path, job: Job, servers: &Arc<Servers>) -> Result<Self, String> {
+        let ground = Self {
+            karez: karez.to_owned(),
+            folder: folder.to_owned(),
+            job,
+            servers: Arc::clone(servers),
+            name: unique("crash"),
+            rounds: AtomicU64::new(0),
+            expected: Rows::default(),
+        };
         ground.clear()?;
-        ground.write(&job.yaml(1, false))?;
-        let ended = Process::start(karez, folder, "job.yaml", None)?.end()?;
-        if ended.code != Some(0) {
-            return Err(format!("the undisturbed run of {} failed: {}", job.name(), ended.log));
+        let output = ground.output();
+        let place = ground.place(&output);
+        if let Some(filling) = job.filling(place)? {
+            job.make_input(place)?;
+            ground.undisturbed("fill.yaml", &filling)?;
         }
-        let expected = Rows::read(karez, folder, job)?;
+        job.make_output(place)?;
+        ground.undisturbed("job.yaml", &job.yaml(1, false, place)?)?;
+        let expected = Rows::read(karez, folder, job, place)?;
         if expected.count() == 0 {
             return Err(format!("the undisturbed run of {} wrote nothing", job.name()));
         }
         Ok(Self { expected, ..ground })
+    }
+
+    fn undisturbed(&self, file: &str, job: &str) -> Result<(), String> {
+        self.write(file, job)?;
+        let ended = Process::start(&self.karez, &self.folder, file, None)?.end()?;
+        if ended.code == Some(0) { Ok(()) } else { Err(format!("the undisturbed run of {} failed: {}", self.job.name(), ended.log)) }
+    }
+
+    /// A name for the topic or table of the next round.
+    fn output(&self) -> String {
+        format!("{}_{}", self.name, self.rounds.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn place<'a>(&'a self, output: &'a str) -> Place<'a> {
+        Place { servers: &self.servers, input: &self.name, output }
     }
 
     /// Runs a round, again with earlier kills where it had ended before the first.
@@ -105,13 +143,17 @@ impl Ground {
     fn once(&self, round: &Round) -> Result<Option<Outcome>, String> {
         debug_assert_eq!(round.job, self.job);
         self.clear()?;
+        let output = self.output();
+        let place = self.place(&output);
+        self.job.make_output(place)?;
         let mut log = String::new();
         let mut kills = 0;
         for i in 0..=round.kills.len() {
             let parallelism = round.parallelism.get(i).or(round.parallelism.last()).copied().unwrap_or(1);
-            self.write(&self.job.yaml(parallelism, true))?;
+            self.write("job.yaml", &self.job.yaml(parallelism, true, place)?)?;
             let kill = round.kills.get(i);
-            let ended = self.start(kill).and_then(|p| die(p, kill)).map_err(|e| format!("{e}\nbefore that:\n{log}"))?;
+            let server = round.server.filter(|_| i == 0);
+            let ended = self.start(kill).and_then(|p| self.beside(server, || die(p, kill))).map_err(|e| format!("{e}\nbefore that:\n{log}"))?;
             log.push_str(&format!("--- start {} at parallelism {parallelism}, {kill:?}\n{}", i + 1, ended.log));
             if ended.killed && !self.has_finished()? {
                 kills += 1;
@@ -126,8 +168,23 @@ impl Ground {
         if kills == 0 {
             return Ok(None);
         }
-        let found = Rows::read(&self.karez, &self.folder, self.job).map_err(|e| format!("{e}\n{log}"))?;
+        kills += u64::from(round.server.is_some());
+        let found = Rows::read(&self.karez, &self.folder, self.job, place).map_err(|e| format!("{e}\n{log}"))?;
         Ok(Some(Outcome { kills, difference: self.expected.compare(&found), log }))
+    }
+
+    /// Does `act` while a server is killed and started again; the server is there when this returns.
+    fn beside<T>(&self, server: Option<(System, Duration)>, act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        let Some((system, moment)) = server else { return act() };
+        std::thread::scope(|scope| {
+            let crashing = scope.spawn(move || {
+                std::thread::park_timeout(moment);
+                self.servers.crash(system)
+            });
+            let done = act();
+            crashing.join().unwrap_or_else(|_| Err("a thread panicked".into()))?;
+            done
+        })
     }
 
     /// Whether the run has come to its end: the only one, since each start goes on with it.
@@ -151,8 +208,8 @@ impl Ground {
         Process::start(&self.karez, &self.folder, "job.yaml", points.as_deref())
     }
 
-    fn write(&self, job: &str) -> Result<(), String> {
-        std::fs::write(self.folder.join("job.yaml"), job).map_err(|e| format!("`{}` cannot be written: {e}", self.folder.display()))
+    fn write(&self, file: &str, job: &str) -> Result<(), String> {
+        std::fs::write(self.folder.join(file), job).map_err(|e| format!("`{}` cannot be written: {e}", self.folder.display()))
     }
 
     /// An empty folder with input.

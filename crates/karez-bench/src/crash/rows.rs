@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::job::{Job, Output};
+use super::job::{Job, Output, Place, SCHEMA, source};
 use super::process::Process;
+use super::servers::System;
 
 /// Rows by how often they are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,11 +23,11 @@ pub struct Difference {
 }
 
 impl Rows {
-    /// Everything a job has written to `folder`; Parquet files and tables are read by a job of their own.
+    /// Everything a job has written to `folder` and to servers; Parquet files, tables and topics are read by a job of their own.
     ///
     /// # Errors
-    /// A file that is neither finished nor removed, a file or table that cannot be read.
-    pub fn read(karez: &Path, folder: &Path, job: Job) -> Result<Self, String> {
+    /// A file that is neither finished nor removed, a file, table or topic that cannot be read.
+    pub(super) fn read(karez: &Path, folder: &Path, job: Job, place: Place<'_>) -> Result<Self, String> {
         let mut rows = Self::default();
         for output in job.outputs() {
             match output {
@@ -46,6 +47,12 @@ impl Rows {
                 Output::Table => {
                     let source = r#"connector: jdbc, config: { url: "jdbc:sqlite:out/totals.db", table: totals }"#;
                     rows.add(*output, &copied(karez, folder, "table", source)?)?;
+                }
+                Output::Server(system) => {
+                    let read = source(*system, place.servers.address(*system)?, place.output, false);
+                    // What a topic's messages are read as.
+                    let schema = if *system == System::Kafka { format!(", schema: {SCHEMA}") } else { String::new() };
+                    rows.add(*output, &copied(karez, folder, "server", &(read + &schema))?)?;
                 }
             }
         }

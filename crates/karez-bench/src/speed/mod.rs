@@ -6,12 +6,14 @@
 
 mod clock;
 mod data;
+mod database;
 mod duckdb;
 mod engine;
 mod feed;
 mod figure;
 mod first_row;
 mod json;
+mod kafka;
 mod latency;
 mod memory;
 mod message;
@@ -21,5 +23,6 @@ mod state;
 mod work;
 
 pub use self::figure::Figure;
+pub use self::kafka::Loop;
 pub use self::run::{Against, Bench, Speed};
 pub use self::work::{Measured, Work};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::figure::{Figure, median};
 use super::query::Query;
 use super::work::{Measured, Work};
-use super::{data, duckdb, engine, first_row, json, latency, memory, message, state};
+use super::{data, database, duckdb, engine, first_row, json, kafka, latency, memory, message, state};
 
 /// What Karez is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ enum Kind {
     CheckpointStop,
     Memory,
     FirstRow,
+    Kafka(kafka::Case),
+    Database(database::Case),
 }
 
 impl Bench {
@@ -67,6 +69,7 @@ impl Bench {
             .chain(message::CASES.map(Kind::Message))
             .chain(queries.map(|(name, q)| Kind::Query(name, q)))
             .chain(others);
+        let kinds = kinds.chain(kafka::Case::ALL.map(Kind::Kafka)).chain(database::Case::ALL.map(Kind::Database));
         kinds.map(Self).collect()
     }
 
@@ -84,7 +87,15 @@ impl Bench {
             Kind::CheckpointStop => "checkpoint-stop",
             Kind::Memory => "memory",
             Kind::FirstRow => "first-row",
+            Kind::Kafka(case) => case.name(),
+            Kind::Database(case) => case.name(),
         }
+    }
+
+    /// Whether it needs a server whose address is in the environment: only taken where it is named.
+    #[must_use]
+    pub const fn needs_server(&self) -> bool {
+        matches!(self.0, Kind::Kafka(_) | Kind::Database(_))
     }
 
     /// Whether it takes place in one process and compares with nothing outside it: what `cargo bench` runs.
@@ -131,6 +142,8 @@ impl Speed {
             Kind::Latency => Ok(vec![latency::through_exchange()?]),
             Kind::CheckpointStop => Ok(vec![state::checkpoint_stop()?]),
             Kind::Memory => memory::flatness(&self.file()?, self.rows),
+            Kind::Kafka(case) => Ok(vec![kafka::measure(case, &self.file()?, self.rows, self.rounds)?]),
+            Kind::Database(case) => Ok(vec![database::measure(case, &self.folder(), &self.file()?, self.rows, self.rounds)?]),
             Kind::FirstRow => Ok(vec![first_row::measure(&self.karez, &self.file()?)?]),
         }
     }
@@ -140,7 +153,11 @@ impl Speed {
     }
 
     fn file_of(&self, rows: u64) -> Result<PathBuf, String> {
-        data::bids(&self.data.clone().unwrap_or_else(data::folder), rows)
+        data::bids(&self.folder(), rows)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(data::folder)
     }
 
     fn query(&self, name: &str, query: Query) -> Result<Vec<Figure>, String> {

@@ -16,6 +16,7 @@ use karez_runtime::checkpoint::Start;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{peak_mb, process_cpu};
+use super::kafka::Loop;
 use super::query::COLUMNS;
 
 /// What is to be measured.
@@ -36,6 +37,8 @@ pub enum Work {
         /// Of the bids'.
         columns: Vec<String>,
     },
+    /// A loop of the bare Kafka client.
+    Kafka(Loop),
 }
 
 /// What was measured.
@@ -60,6 +63,7 @@ impl Work {
         match self {
             Self::Karez { job, threads } => run_job(job, *threads).map(|(measured, _)| measured),
             Self::ArrowJson { file, columns } => arrow_json(file, columns),
+            Self::Kafka(what) => what.measure(),
         }
     }
 

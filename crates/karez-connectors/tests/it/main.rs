@@ -1,6 +1,7 @@
 //! What the connectors promise, tested from outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod contract;
 mod file_sink;
 mod file_source;
 mod generator;

@@ -2,21 +2,28 @@
 //! another after the restart. Rows are compared bit for bit with a run nobody disturbed.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[allow(dead_code, unused_imports)] // `karez-bench crash` uses more of it.
 #[path = "../../../karez-bench/src/crash/mod.rs"]
 mod rounds;
 
-use rounds::{Ground, Job, Kill, Random, Round};
+use rounds::{Ground, Job, Kill, Random, Round, Servers};
 
 /// Runs the rounds one after the other on one ground.
 #[track_caller]
 fn survives(job: Job, parallelism: &[usize], rounds: impl IntoIterator<Item = Vec<Kill>>) {
+    let rounds = rounds.into_iter().map(|kills| Round { job, parallelism: parallelism.to_vec(), kills, server: None });
+    survive(job, &Arc::new(Servers::shared(&job.systems())), rounds);
+}
+
+#[track_caller]
+fn survive(job: Job, servers: &Arc<Servers>, rounds: impl IntoIterator<Item = Round>) {
     let folder = tempfile::tempdir().unwrap();
-    let ground = Ground::prepare(Path::new(env!("CARGO_BIN_EXE_karez")), &folder.path().join("ground"), job).unwrap_or_else(|e| panic!("{e}"));
-    for kills in rounds {
-        let round = Round { job, parallelism: parallelism.to_vec(), kills };
+    let ground =
+        Ground::prepare(Path::new(env!("CARGO_BIN_EXE_karez")), &folder.path().join("ground"), job, servers).unwrap_or_else(|e| panic!("{e}"));
+    for round in rounds {
         let outcome = ground.run(&round).unwrap_or_else(|e| panic!("{e}"));
         assert!(outcome.kills > 0);
         let difference = &outcome.difference;
@@ -166,4 +173,82 @@ fn parquet_files_survive_a_kill_around_a_rename_and_in_recovery() {
 #[test]
 fn ndjson_files_survive_a_kill_around_a_rename_and_in_recovery() {
     survives(Job::ToNdjson, &[1, 2], [at(&RENAME), in_recovery()].concat());
+}
+
+// ===== servers =====
+
+const KAFKA_COMMIT: [&str; 4] = ["kafka-prepare", "kafka-commit-before", "kafka-commit-between", "kafka-commit-after"];
+
+/// A round in which the server is killed beside the job, which is killed while that is away or comes back.
+fn with_its_server(job: Job, parallelism: &[usize]) -> Vec<Round> {
+    let mut random = Random::from_time();
+    let systems = job.systems();
+    let rounds = systems.into_iter().map(|system| Round {
+        job,
+        parallelism: parallelism.to_vec(),
+        kills: vec![Kill::After(Duration::from_millis(random.below(4_000)))],
+        server: Some((system, Duration::from_millis(300 + random.below(1_000)))),
+    });
+    rounds.collect()
+}
+
+#[test]
+fn topic_to_topic_survives_a_kill_at_any_moment_and_a_restart_with_other_subtasks() {
+    survives(Job::KafkaKafka, &[2, 1, 2], any_moment());
+}
+
+#[test]
+fn topic_to_postgres_survives_a_kill_at_any_moment_and_a_restart_with_other_subtasks() {
+    survives(Job::KafkaPostgres, &[1, 2, 1], any_moment());
+}
+
+#[test]
+fn topic_to_mysql_survives_a_kill_at_any_moment_and_a_restart_with_other_subtasks() {
+    survives(Job::KafkaMysql, &[2, 1, 2], any_moment());
+}
+
+#[test]
+fn postgres_to_topic_survives_a_kill_at_any_moment_and_a_restart_with_other_subtasks() {
+    survives(Job::PostgresKafka, &[1, 2, 1], any_moment());
+}
+
+#[test]
+fn postgres_to_postgres_survives_a_kill_at_any_moment_and_a_restart_with_other_subtasks() {
+    survives(Job::PostgresPostgres, &[2, 1], any_moment());
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn topic_to_topic_survives_a_kill_at_each_step_of_checkpoint_commit_and_recovery() {
+    survives(Job::KafkaKafka, &[2, 1], [at(&CHECKPOINT), at(&KAFKA_COMMIT), in_recovery()].concat());
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn topic_to_postgres_survives_a_kill_at_each_step_of_commit_and_recovery() {
+    survives(Job::KafkaPostgres, &[2, 1], [at(&COMMIT), in_recovery()].concat());
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn topic_to_mysql_survives_a_kill_at_each_step_of_commit_and_recovery() {
+    survives(Job::KafkaMysql, &[2, 1], [at(&COMMIT), in_recovery()].concat());
+}
+
+#[test]
+fn own_server_topic_to_topic_survives_a_kill_of_the_broker() {
+    let servers = Arc::new(Servers::start(&Job::KafkaKafka.systems()).unwrap_or_else(|e| panic!("{e}")));
+    survive(Job::KafkaKafka, &servers, with_its_server(Job::KafkaKafka, &[2, 1]));
+}
+
+#[test]
+fn own_server_topic_to_postgres_survives_a_kill_of_either_server() {
+    let servers = Arc::new(Servers::start(&Job::KafkaPostgres.systems()).unwrap_or_else(|e| panic!("{e}")));
+    survive(Job::KafkaPostgres, &servers, with_its_server(Job::KafkaPostgres, &[1, 2]));
+}
+
+#[test]
+fn own_server_topic_to_mysql_survives_a_kill_of_either_server() {
+    let servers = Arc::new(Servers::start(&Job::KafkaMysql.systems()).unwrap_or_else(|e| panic!("{e}")));
+    survive(Job::KafkaMysql, &servers, with_its_server(Job::KafkaMysql, &[2]));
 }

@@ -1,5 +1,5 @@
 //! The binary from outside, and jobs from end to end.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, missing_docs, unreachable_pub)]
 
 mod cli;
 mod crash;
@@ -10,3 +10,4 @@ mod golden;
 mod karez;
 mod many_panes;
 mod random_graphs;
+mod scenarios;

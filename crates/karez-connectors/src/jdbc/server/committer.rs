@@ -178,6 +178,10 @@ impl Committer for LotCommitter {
         loop {
             let asked = async {
                 let mut session = self.pool.clone().get().await?;
+                // Killed before it made its table, the job has committed nothing; it is asked before it makes it now.
+                if self.plan.is_to_make(&mut *session).await? {
+                    return Ok(false);
+                }
                 let (_, ledger) = self.open(&mut *session).await?;
                 ledger.is_committed(&mut *session, self.pool.driver.dialect(), &self.context, epoch.0).await
             }

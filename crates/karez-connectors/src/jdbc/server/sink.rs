@@ -115,6 +115,11 @@ impl SinkPlan {
     }
 
     /// Creates and changes what is asked for, and throws leftovers away.
+    /// Whether the table is missing, and the sink's to make.
+    pub(super) async fn is_to_make(&self, session: &mut dyn Session) -> Result<bool, Failure> {
+        Ok(self.create_table && session.describe(&self.table).await?.is_none())
+    }
+
     async fn prepare(&self, session: &mut dyn Session, driver: &dyn Driver, context: &SinkRunContext, keep: &[String]) -> Result<(), Failure> {
         let dialect = driver.dialect();
         match session.describe(&self.table).await? {

@@ -1,0 +1,22 @@
+-- The table that the job reads: sqlite3 accounts.db < accounts.sql, or psql, or mysql.
+CREATE TABLE accounts (id INTEGER PRIMARY KEY, name VARCHAR(100));
+INSERT INTO accounts (id, name) VALUES (1, 'Ainura');
+INSERT INTO accounts (id, name) VALUES (2, 'Bektur');
+INSERT INTO accounts (id, name) VALUES (3, 'Cemile');
+INSERT INTO accounts (id, name) VALUES (4, 'Dilnoza');
+INSERT INTO accounts (id, name) VALUES (5, 'Erkin');
+INSERT INTO accounts (id, name) VALUES (6, 'Fatima');
+INSERT INTO accounts (id, name) VALUES (7, 'Gulnar');
+INSERT INTO accounts (id, name) VALUES (8, 'Hasan');
+INSERT INTO accounts (id, name) VALUES (9, '阿依古丽');
+INSERT INTO accounts (id, name) VALUES (10, 'Jamila');
+INSERT INTO accounts (id, name) VALUES (11, 'Kamil');
+INSERT INTO accounts (id, name) VALUES (12, 'Leyla');
+INSERT INTO accounts (id, name) VALUES (13, '买买提');
+INSERT INTO accounts (id, name) VALUES (14, 'Nurlan');
+INSERT INTO accounts (id, name) VALUES (15, 'Özgür');
+INSERT INTO accounts (id, name) VALUES (16, 'Parvin');
+INSERT INTO accounts (id, name) VALUES (17, 'Rustam');
+INSERT INTO accounts (id, name) VALUES (18, 'Saule');
+INSERT INTO accounts (id, name) VALUES (19, 'Timur');
+INSERT INTO accounts (id, name) VALUES (20, 'Zarina');
