@@ -130,6 +130,17 @@ impl Topic {
     /// # Errors
     /// The topic is not there, or its end is not reached.
     pub async fn read_committed(&self) -> krafka::error::Result<Vec<Message>> {
+        let since = Instant::now();
+        loop {
+            match self.read_to_the_end().await {
+                // Its broker has been killed, and is there again.
+                Err(e) if e.is_retriable() && since.elapsed() < TIMEOUT => {}
+                read => return read,
+            }
+        }
+    }
+
+    async fn read_to_the_end(&self) -> krafka::error::Result<Vec<Message>> {
         let kafka = Kafka::builder(self.bootstrap.clone()).connect().await?;
         let consumer = kafka
             .consumer_without_group()

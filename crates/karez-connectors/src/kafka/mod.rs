@@ -45,6 +45,10 @@ impl Connector for KafkaConnector {
          and the longest outage of the job. A changelog is written by its `key`: deletes become tombstones."
     }
 
+    fn tested_against(&self) -> &'static [&'static str] {
+        &["Apache Kafka 4.3.1", "Apicurio Registry 3.0.9"]
+    }
+
     fn source_options(&self) -> Option<schemars::Schema> {
         Some(schemars::schema_for!(KafkaSourceOptions))
     }

@@ -203,7 +203,9 @@ fn letters_count_once_over_kills_at_each_step_of_a_checkpoint_and_in_recovery() 
             }
             child.wait().unwrap();
         }
-        let running = bench.start(&["run", "job.yaml"]);
+        let mut running = bench.start(&["run", "job.yaml"]);
+        // The letters may all be fed already, and then say nothing of whether it can be told to stop by now.
+        running.until("CHECKPOINT_COMPLETED");
         letters(&bench, "replayed", 2);
         stop(&bench, running);
         assert_eq!(counts(&bench), ["1 3", "7 1"], "{step}");

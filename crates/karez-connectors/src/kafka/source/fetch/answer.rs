@@ -119,8 +119,9 @@ impl Shared {
                 buffer.bytes += chunk.batches.len();
                 buffer.chunks.push_back(chunk);
             }
-            // Compaction or deletion has left nothing up to the end.
-            Ok(None) if nothing && buffer.next < end => buffer.next = end,
+            // Compaction or deletion has left nothing up to there. An answer's own end says nothing of that: while records are being written a broker may
+            // look for them first, and at the end afterwards. What could be read when this was asked would have come.
+            Ok(None) if nothing => buffer.next = target.visible_before.map_or(buffer.next, |before| before.min(end).max(buffer.next)),
             Ok(None) => {}
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Target {
     pub(super) partition: Arc<Partition>,
     pub(super) offset: i64,
     leader_epoch: i32,
+    /// The offset up to which records could be read already when this was asked, by the answer before.
+    pub(super) visible_before: Option<i64>,
 }
 
 /// A request that has been answered, or has failed.
@@ -171,7 +173,12 @@ impl Round {
             }
             buffer.in_flight = true;
             let leader_epoch = known.and_then(|t| t.leader_epoch(partition.at.partition)).unwrap_or(-1);
-            round.requests.entry(broker).or_default().push(Target { partition: Arc::clone(partition), offset: buffer.next, leader_epoch });
+            round.requests.entry(broker).or_default().push(Target {
+                partition: Arc::clone(partition),
+                offset: buffer.next,
+                leader_epoch,
+                visible_before: buffer.visible_end,
+            });
         }
         round
     }

@@ -37,7 +37,8 @@ fn common_types(leave_out: &[&str]) -> RecordBatch {
         ("bytes", Arc::new(BinaryArray::from(vec![Some(&[0_u8, 255, 39, 92, 10][..]), Some(b""), None])), true),
         ("day", Arc::new(Date32Array::from(vec![Some(-719_162 + 365), Some(20_000), None])), true),
         ("at", Arc::new(TimestampMicrosecondArray::from(vec![Some(1_700_000_000_123_456), Some(1), None])), true),
-        ("instant", Arc::new(TimestampMillisecondArray::from(vec![Some(1_700_000_000_123), Some(0), None]).with_timezone("UTC")), true),
+        // MySQL's TIMESTAMP begins one second behind the epoch.
+        ("instant", Arc::new(TimestampMillisecondArray::from(vec![Some(1_700_000_000_123), Some(1_000), None]).with_timezone("UTC")), true),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().filter(|(name, ..)| !leave_out.contains(name))).unwrap()
 }
