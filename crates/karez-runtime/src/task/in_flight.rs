@@ -1,7 +1,7 @@
 //! An asynchronous operator in its chain: batches that wait for their answers, and the control elements that wait behind them.
 //!
 //! Each batch is a tokio task of its own, so that answers are taken from the network while the chain works or waits. What has been answered is put
-//! back into the line by the chain (see [`Stage::next`]): in order of input, or of completion between two control elements.
+//! back into the line by the chain (see `Stage::next`): in order of input, or of completion between two control elements.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
