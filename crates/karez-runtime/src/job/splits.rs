@@ -161,8 +161,10 @@ impl Splits {
     /// The enumerator's part of a checkpoint, taken when it is triggered: a split handed out later belongs to the next one.
     pub(super) fn acknowledge(&self) -> Result<Ack> {
         let state = self.enumerator.snapshot().map_err(|e: Error| e.at(&self.node))?;
-        let unassigned = self.pending.iter().map(|s| s.split.clone()).collect();
-        Ok(Ack::Enumerator { state, open: self.reopened.concat(), unassigned, done: self.done })
+        // One that was open at the restored checkpoint stays open, whether it has been handed out again or not: it keeps its watermark.
+        let (reopened, unassigned): (Vec<_>, Vec<_>) = self.pending.iter().cloned().partition(|s| s.watermark_ms.is_some());
+        let open = self.reopened.iter().flatten().cloned().chain(reopened).collect();
+        Ok(Ack::Enumerator { state, open, unassigned: unassigned.into_iter().map(|s| s.split).collect(), done: self.done })
     }
 }
 

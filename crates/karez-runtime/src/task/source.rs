@@ -209,8 +209,7 @@ impl SourceLoop {
             if let Some((_, until)) = self.backoff {
                 tokio::time::sleep_until(until).await;
             }
-            if let Some(watermark) = self.restored_watermark.take() {
-                self.watermark = watermark;
+            if let Some(watermark) = self.restored_watermark.take().and_then(|w| self.rise(w)) {
                 return Ok(SourceEvent::Watermark(watermark));
             }
             while let Some(SplitState { split, .. }) = self.to_open.front() {
@@ -238,6 +237,10 @@ impl SourceLoop {
                 }
                 // Until the coordinator says something; the task drops this future then.
                 std::future::pending::<()>().await;
+            }
+            // Also without a row: a restored split may have no more, and one that held the others back may have ended.
+            if let Some(watermark) = self.risen() {
+                return Ok(SourceEvent::Watermark(watermark));
             }
             if self.rows_per_second.is_some() && Instant::now() < self.allowed_at {
                 self.context.metrics.throttled.add(1);
@@ -344,9 +347,8 @@ impl SourceLoop {
                 return None;
             }
             let max = self.open.iter().map(|o| o.watermark.watermark()).max().unwrap_or(Watermark::MIN);
-            if self.event_time.is_some() && max > self.watermark {
-                self.watermark = max;
-                return Some(SourceEvent::Watermark(max));
+            if let Some(watermark) = self.rise(max) {
+                return Some(SourceEvent::Watermark(watermark));
             }
             self.idle_told = true;
             return Some(SourceEvent::Idle);
@@ -354,13 +356,18 @@ impl SourceLoop {
         self.risen().map(SourceEvent::Watermark)
     }
 
+    /// The least watermark of the splits that are not idle, if the source's has risen to it.
     fn risen(&mut self) -> Option<Watermark> {
-        self.event_time?;
-        let held_back = self.to_open.front().is_some();
         let min = self.open.iter().filter(|o| !o.idle).map(|o| o.watermark.watermark()).min()?;
-        (!held_back && min > self.watermark).then(|| {
-            self.watermark = min;
-            min
+        let held_back = !self.to_open.is_empty();
+        if held_back { None } else { self.rise(min) }
+    }
+
+    fn rise(&mut self, to: Watermark) -> Option<Watermark> {
+        (self.event_time.is_some() && to > self.watermark).then(|| {
+            self.watermark = to;
+            self.context.metrics.watermark_ms.set(to.0);
+            to
         })
     }
 
@@ -387,11 +394,7 @@ impl SourceLoop {
         }
         metrics.records_out.add(batch.num_rows() as u64);
         metrics.bytes_out.add(batch_bytes(&batch) as u64);
-        let watermark = self.risen();
-        if let Some(w) = watermark {
-            metrics.watermark_ms.set(w.0);
-        }
-        Ok(SourceEvent::Rows { batch, bad, watermark })
+        Ok(SourceEvent::Rows { batch, bad, watermark: self.risen() })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use karez_core::config::Span;
-use karez_graph::{EventTime, Order};
+use karez_graph::{EventTime, Order, StreamGraphBuilder};
 
 use super::bench::{Bench, completes, ended, graph, quiet, settings, until, within};
 use super::operators::{Barrier, Restored, hold, recorder};
@@ -86,6 +86,24 @@ async fn a_bounded_source_that_has_ended_does_not_hang_the_checkpoints_of_a_stre
     assert_eq!(store.sorted(1), [1, 2, 3, 4]);
 }
 
+/// Rows of one source are held until the watermark, which is recorded, lets them go.
+fn holding(
+    stepped: &Arc<Stepped>,
+    idle_ms: Option<u64>,
+    parallelism: usize,
+    watermarks: &Arc<Mutex<Vec<i64>>>,
+    store: &Arc<Store>,
+) -> StreamGraphBuilder {
+    graph(settings())
+        .add_source("in", source(stepped))
+        .parallelism(parallelism)
+        .event_time(event_time(idle_ms))
+        .add_operator("hold", hold(watermarks))
+        .add_sink("out", sink(store))
+        .connect("in", "hold")
+        .connect("hold", "out")
+}
+
 fn event_time(idle_ms: Option<u64>) -> EventTime {
     EventTime { column: "ts".into(), max_out_of_orderness: Span::millis(0), idle_timeout: idle_ms.map(Span::millis), order: Order::Bounded }
 }
@@ -94,13 +112,7 @@ fn event_time(idle_ms: Option<u64>) -> EventTime {
 async fn an_idle_split_does_not_hold_the_watermark_back_and_when_all_are_idle_it_goes_to_their_maximum() {
     let bench = Bench::new();
     let (stepped, store, watermarks) = (Stepped::new(false, &["a", "b"]), Store::new(), Arc::new(Mutex::new(Vec::new())));
-    let job = graph(settings())
-        .add_source("in", source(&stepped))
-        .event_time(event_time(Some(5)))
-        .add_operator("hold", hold(&watermarks))
-        .add_sink("out", sink(&store))
-        .connect("in", "hold")
-        .connect("hold", "out");
+    let job = holding(&stepped, Some(5), 1, &watermarks, &store);
     let handle = bench.start(&job).await;
     stepped.push_to(0, &[(0, 1, 10), (0, 2, 21)]);
     // Split b has said nothing so far, and does not count any more.
@@ -123,13 +135,7 @@ async fn a_split_of_which_nobody_knows_whether_it_has_rows_holds_the_watermark_b
     let bench = Bench::new();
     let (stepped, store, watermarks) = (Stepped::new(false, &["a", "b"]), Store::new(), Arc::new(Mutex::new(Vec::new())));
     stepped.pend(1, true);
-    let job = graph(settings())
-        .add_source("in", source(&stepped))
-        .event_time(event_time(Some(1)))
-        .add_operator("hold", hold(&watermarks))
-        .add_sink("out", sink(&store))
-        .connect("in", "hold")
-        .connect("hold", "out");
+    let job = holding(&stepped, Some(1), 1, &watermarks, &store);
     let handle = bench.start(&job).await;
     for n in 1..=20 {
         stepped.push_to(0, &[(0, n, n * 10)]);
@@ -170,13 +176,7 @@ async fn an_idle_source_does_not_hold_back_the_watermark_of_a_node_with_two_inpu
 async fn event_time_goes_on_where_it_stood_at_the_restored_checkpoint() {
     let bench = Bench::new();
     let (stepped, store, watermarks) = (Stepped::stream(), Store::new(), Arc::new(Mutex::new(Vec::new())));
-    let job = graph(settings())
-        .add_source("in", source(&stepped))
-        .event_time(event_time(None))
-        .add_operator("hold", hold(&watermarks))
-        .add_sink("out", sink(&store))
-        .connect("in", "hold")
-        .connect("hold", "out");
+    let job = holding(&stepped, None, 1, &watermarks, &store);
     let handle = bench.start(&job).await;
     stepped.push(&[(0, 1, 100), (0, 2, 200)]);
     store.has(1).await;
@@ -200,13 +200,7 @@ async fn event_time_goes_on_where_it_stood_at_the_restored_checkpoint() {
 async fn the_watermark_of_each_split_is_restored() {
     let bench = Bench::new();
     let (stepped, store, watermarks) = (Stepped::new(false, &["a", "b"]), Store::new(), Arc::new(Mutex::new(Vec::new())));
-    let job = graph(settings())
-        .add_source("in", source(&stepped))
-        .event_time(event_time(None))
-        .add_operator("hold", hold(&watermarks))
-        .add_sink("out", sink(&store))
-        .connect("in", "hold")
-        .connect("hold", "out");
+    let job = holding(&stepped, None, 1, &watermarks, &store);
     let handle = bench.start(&job).await;
     stepped.push_to(0, &[(0, 1, 100)]);
     stepped.push_to(1, &[(0, 2, 40), (0, 3, 50)]);
@@ -221,6 +215,50 @@ async fn the_watermark_of_each_split_is_restored() {
     store.has(2).await;
     assert_eq!(*watermarks.lock().unwrap(), [49, 49, 99]);
     assert_eq!(store.numbers(1), [2, 3]);
+    again.cancel();
+    ended(&again).await;
+}
+
+#[tokio::test]
+async fn a_restored_split_that_has_no_more_rows_tells_how_far_it_had_come() {
+    let splits = split_of_each_subtask();
+    let (bench, stepped) = (Bench::new(), Stepped::new(false, &splits.each_ref().map(String::as_str)));
+    let (store, watermarks) = (Store::new(), Arc::new(Mutex::new(Vec::new())));
+    let job = holding(&stepped, None, 2, &watermarks, &store);
+    let handle = bench.start(&job).await;
+    stepped.push_to(0, &[(0, 1, 100)]);
+    until("the row is read", || stepped.reads() == 1).await;
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+    assert!(watermarks.lock().unwrap().is_empty(), "the source as a whole had no watermark, since one split had none");
+
+    let again = bench.start(&job).await;
+    stepped.push_to(1, &[(1, 2, 51)]);
+    until("the watermark", || *watermarks.lock().unwrap() == [50]).await;
+    again.cancel();
+    ended(&again).await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_before_the_restored_splits_are_handed_out_keeps_their_watermarks() {
+    let bench = Bench::new();
+    let (stepped, store, watermarks) = (Stepped::new(false, &["a", "b"]), Store::new(), Arc::new(Mutex::new(Vec::new())));
+    let job = holding(&stepped, None, 1, &watermarks, &store);
+    let handle = bench.start(&job).await;
+    stepped.push_to(0, &[(0, 1, 100)]);
+    stepped.push_to(1, &[(0, 2, 50)]);
+    until("the watermark", || *watermarks.lock().unwrap() == [49]).await;
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+
+    // Asked for before the coordinator has looked for splits.
+    let early = bench.start(&job).await;
+    within("a stop", early.stop()).await.unwrap();
+    ended(&early).await;
+
+    let again = bench.start(&job).await;
+    stepped.push_to(1, &[(0, 4, 200)]);
+    until("the watermark of a", || watermarks.lock().unwrap().last() == Some(&99)).await;
     again.cancel();
     ended(&again).await;
 }
@@ -245,19 +283,11 @@ async fn a_batch_job_has_no_watermark_before_the_end() {
 
 #[tokio::test]
 async fn a_subtask_that_has_no_split_before_splits_have_been_looked_for_is_not_idle() {
-    // One split for each of two subtasks, which ask for splits before the coordinator has looked for any.
-    let of_subtask = |subtask| (0..).map(|i| format!("split-{i}")).find(|id| xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % 2 == subtask).unwrap();
-    let splits = [of_subtask(0), of_subtask(1)];
+    // The subtasks ask for splits before the coordinator has looked for any.
+    let splits = split_of_each_subtask();
     let (bench, stepped) = (Bench::new(), Stepped::new(false, &splits.each_ref().map(String::as_str)));
     let (store, watermarks) = (Store::new(), Arc::new(Mutex::new(Vec::new())));
-    let job = graph(settings())
-        .add_source("in", source(&stepped))
-        .parallelism(2)
-        .event_time(event_time(None))
-        .add_operator("hold", hold(&watermarks))
-        .add_sink("out", sink(&store))
-        .connect("in", "hold")
-        .connect("hold", "out");
+    let job = holding(&stepped, None, 2, &watermarks, &store);
     let handle = bench.start(&job).await;
     stepped.push_to(0, &[(0, 1, 100)]);
     until("the row is read", || stepped.reads() == 1).await;
@@ -267,4 +297,9 @@ async fn a_subtask_that_has_no_split_before_splits_have_been_looked_for_is_not_i
     until("the watermark", || *watermarks.lock().unwrap() == [50]).await;
     handle.cancel();
     ended(&handle).await;
+}
+
+/// One split for each of two subtasks.
+fn split_of_each_subtask() -> [String; 2] {
+    [0, 1].map(|subtask| (0..).map(|i| format!("split-{i}")).find(|id| xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % 2 == subtask).unwrap())
 }
