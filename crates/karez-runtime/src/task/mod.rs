@@ -2,6 +2,9 @@
 
 pub mod chain;
 pub mod in_flight;
+mod inject;
+mod messages;
+mod pump;
 pub mod reject;
 pub mod replay;
 pub mod sink;
@@ -11,18 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use karez_core::metrics::NodeMetrics;
-use karez_core::{BadRecord, Barrier, BarrierKind, CheckpointId, Clock, Element, Error, Result, Split, Watermark};
+use karez_core::{Barrier, BarrierKind, CheckpointId, Clock, Error, Result, Watermark};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::chain::{Chain, ChainSnapshot, Item, NodeGates, RUN_SLICE, control};
+use self::chain::{Chain, Item, NodeGates};
+pub use self::messages::{Command, TaskEvent, TaskId, TaskSnapshot};
 use self::reject::Rejects;
-use self::replay::{Entry, Injection, ReplayWork, Replays};
-use self::sink::{SinkAck, SinkDriver};
+use self::replay::{Injection, Replays};
+use self::sink::SinkDriver;
 use self::source::{SourceEvent, SourceLoop};
-use crate::checkpoint::{SourceAck, SplitState};
 use crate::exchange::{Event, Inputs};
-use crate::replay::Progress;
 use crate::state::{MemoryAccount, MemoryBudget};
 
 /// The longest wait for a timer of processing time before the clock is looked at again: an injected clock moves without waking anybody.
@@ -30,71 +32,6 @@ const CLOCK_POLL: Duration = Duration::from_millis(20);
 
 /// How long a task works on input that never ends before the other tasks of its worker have their turn: less than a batch usually takes.
 const TURN: Duration = Duration::from_micros(500);
-
-/// Names a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskId {
-    /// The vertex (index in the job graph).
-    pub vertex: usize,
-    /// The subtask, from 0.
-    pub subtask: usize,
-}
-
-/// What the coordinator tells a task. A task takes commands between elements, in order.
-#[derive(Debug)]
-pub enum Command {
-    /// A checkpoint begins: for sources, and for tasks whose inputs have all ended.
-    Trigger(Barrier),
-    /// Read these splits too.
-    Assign(Vec<SplitState>),
-    /// Event time had come this far at the restored checkpoint.
-    RestoreWatermark(Watermark),
-    /// There will be no more splits.
-    NoMoreSplits,
-    /// Read nothing until `Resume`.
-    Pause,
-    /// Read on.
-    Resume,
-    /// End the input here.
-    Drain,
-    /// Rows that the sink's committer refused: letters of the next epoch.
-    Letters(Vec<BadRecord>),
-    /// Dead letters to be fed again.
-    Replay(ReplayWork),
-    /// All is committed: the task may go.
-    Finish,
-}
-
-/// What a task tells the coordinator.
-#[derive(Debug)]
-pub enum TaskEvent {
-    /// Its part of a checkpoint; what is frozen has yet to be written.
-    Snapshot(TaskId, CheckpointId, Box<TaskSnapshot>),
-    /// It wants a split.
-    SplitRequest(TaskId),
-    /// It has read a split to its end.
-    SplitFinished(TaskId, Split),
-    /// All its inputs have ended and everything behind them has been handed on: its last state, stamped with the checkpoint after the newest it has seen.
-    Ended(TaskId, CheckpointId, Box<TaskSnapshot>),
-}
-
-/// A task's part of a checkpoint.
-pub struct TaskSnapshot {
-    /// The operators' frozen states, by node.
-    pub operators: ChainSnapshot,
-    /// The source's node and its part.
-    pub source: Option<(String, SourceAck)>,
-    /// The sink's part.
-    pub sink: Option<SinkAck>,
-    /// The dead letters that have been fed to it.
-    pub replays: Vec<Progress>,
-}
-
-impl std::fmt::Debug for TaskSnapshot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TaskSnapshot").field("source", &self.source).field("sink", &self.sink).finish_non_exhaustive()
-    }
-}
 
 /// Where a task's rows come from.
 pub enum Head {
@@ -393,67 +330,6 @@ impl Task {
         self.pump(Some(Item::Idle)).await
     }
 
-    /// Whether dead letters may be fed now: not while event time has yet to come to where the restored checkpoint had it.
-    fn may_replay(&self, flow: &Flow) -> bool {
-        match &self.head {
-            Head::Source(head) => !head.source.restores_watermark() && !self.replays.is_empty(),
-            Head::Inputs(_) => self.replays.is_ready(flow.watermark),
-        }
-    }
-
-    fn planned_source(&self) -> Option<Arc<dyn karez_core::Source>> {
-        match &self.head {
-            Head::Source(head) => Some(head.source.planned()),
-            Head::Inputs(_) => None,
-        }
-    }
-
-    /// Puts dead letters in where they belong.
-    async fn inject(&mut self, injection: Injection, flow: &Flow) -> Result<()> {
-        let letters = injection.letters();
-        let Injection { entry, mut batch, mut bad, .. } = injection;
-        let now_ms = self.clock.now_ms();
-        match (entry, &mut self.head, &mut self.sink) {
-            (Entry::Source, Head::Source(head), _) => {
-                batch = head.source.replayed(batch, &mut bad)?;
-                head.metrics.add("replayed", letters as u64);
-                head.rejects.take_replayed(bad, now_ms, &head.metrics, &mut head.gates.errors)?;
-                if batch.num_rows() > 0 {
-                    self.pump(Some(Item::Batch(0, batch))).await?;
-                }
-            }
-            (Entry::Operator(at), ..) => {
-                self.chain.inject(at, batch, bad, letters)?;
-                self.pump(None).await?;
-            }
-            (Entry::Sink, _, Some(sink)) => {
-                sink.metrics.add("replayed", letters as u64);
-                sink.rejects.take_replayed(bad, now_ms, &sink.metrics, &mut sink.gates.errors)?;
-                sink.gates.drain().await;
-                if batch.num_rows() > 0 {
-                    sink.write(batch).await?;
-                }
-            }
-            _ => return Err(Error::internal("dead letters for a task without their node")),
-        }
-        self.replays.fed(letters);
-        if flow.idle {
-            // Rows have woken the tasks behind this one, and it has nothing more for them.
-            self.pump(Some(Item::Idle)).await?;
-        }
-        Ok(())
-    }
-
-    /// Feeds what is left before the input ends.
-    async fn inject_all(&mut self, flow: &Flow) -> Result<()> {
-        let source = self.planned_source();
-        while !self.replays.is_empty() {
-            let injection = self.replays.next(source.as_ref()).await?;
-            self.inject(injection, flow).await?;
-        }
-        Ok(())
-    }
-
     async fn end(&mut self, flow: &mut Flow) -> Result<()> {
         self.pump(Some(Item::End)).await?;
         flow.ended = true;
@@ -483,86 +359,6 @@ impl Task {
         };
         let sink = self.pump_barrier(Some(Item::Barrier(barrier))).await?;
         Ok(TaskSnapshot { operators: self.chain.take_snapshots(), source, sink, replays: self.replays.progress() })
-    }
-
-    /// Puts an item in and works until the chain is at rest. Cancel-safe in the only way that matters: the task is dropped as a whole.
-    async fn pump(&mut self, item: Option<Item>) -> Result<()> {
-        self.pump_barrier(item).await.map(drop)
-    }
-
-    /// The same, with the sink's part of the checkpoint where the item is a barrier.
-    async fn pump_barrier(&mut self, item: Option<Item>) -> Result<Option<SinkAck>> {
-        if let Some(item) = item {
-            if let Head::Source(head) = &mut self.head {
-                if let Some(element) = control(&item) {
-                    for gate in &mut head.gates.errors {
-                        gate.send_control(element.clone())?;
-                    }
-                }
-                head.gates.drain().await;
-            }
-            self.chain.push(item);
-        }
-        let mut ack = None;
-        let mut turn = Instant::now();
-        loop {
-            // A sink that is always ready awaits nothing: a watermark that fires for a minute into it would not be cancelled before its end.
-            if self.chain.run()? || turn.elapsed() > RUN_SLICE {
-                tokio::task::yield_now().await;
-                turn = Instant::now();
-                continue;
-            }
-            if let Some(item) = self.chain.take_tail() {
-                if let Some(a) = self.tail(item).await? {
-                    ack = Some(a);
-                }
-            } else if self.chain.is_at_rest() {
-                self.check_memory()?;
-                return Ok(ack);
-            } else {
-                let blocked = Instant::now();
-                self.chain.wait().await;
-                if let Some(metrics) = self.chain.head_metrics() {
-                    metrics.backpressured_ns.add(u64::try_from(blocked.elapsed().as_nanos()).unwrap_or(u64::MAX));
-                }
-            }
-        }
-    }
-
-    /// What left the last operator: to the sink, or out of a source that is a vertex of its own.
-    async fn tail(&mut self, item: Item) -> Result<Option<SinkAck>> {
-        if let Some(sink) = &mut self.sink {
-            return match item {
-                Item::Batch(_, batch) => sink.write(batch).await.map(|()| None),
-                Item::Barrier(barrier) => sink.barrier(barrier).await.map(Some),
-                Item::Watermark(w) => {
-                    sink.metrics.watermark_ms.set(w.0);
-                    sink.control(&Element::Watermark(w)).await.map(|()| None)
-                }
-                Item::Idle => sink.control(&Element::Idle).await.map(|()| None),
-                Item::End => sink.control(&Element::EndOfInput).await.map(|()| None),
-            };
-        }
-        let Head::Source(head) = &mut self.head else { return Err(Error::internal("a chain without operators, source and sink")) };
-        for (_, gate) in &mut head.gates.ports {
-            match (&item, control(&item)) {
-                (_, Some(element)) => gate.send_control(element)?,
-                (Item::Batch(_, batch), None) => gate.send(batch.clone())?,
-                _ => {}
-            }
-        }
-        let blocked = Instant::now();
-        head.gates.drain().await;
-        head.metrics.backpressured_ns.add(u64::try_from(blocked.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        Ok(None)
-    }
-
-    fn check_memory(&self) -> Result<()> {
-        for ((_, bytes, metrics), account) in self.chain.memory().zip(&self.memory.operators) {
-            account.set(bytes);
-            metrics.state_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
-        self.memory.budget.check()
     }
 
     fn request_split(&self, flow: &mut Flow) {
