@@ -147,10 +147,12 @@ impl FileWriter {
         let folder = if self.plan.fixed { place.parent().unwrap_or(Path::new("/")) } else { place }.to_owned();
         create_folder(&folder, &mut self.folders_to_sync)?;
         let names = self.names(place);
-        if self.plan.fixed && self.plan.if_exists == IfExists::Fail && place.exists() {
+        let done = self.done.contains(place);
+        if self.plan.fixed && self.plan.if_exists == IfExists::Fail && place.exists() && !done {
             return Err(Error::user(format!("`{}` exists already; remove it, or set `ifExists: replace` or `append`", place.display())));
         }
-        let append = self.plan.fixed && self.plan.if_exists == IfExists::Append;
+        // Rows behind the end: letters of what the last commit of another sink refused.
+        let append = self.plan.fixed && (self.plan.if_exists == IfExists::Append || done);
         let now_ms = self.context.clock.now_ms();
         let file = OpenFile::create(&self.plan, self.encoder.as_deref(), names, append, now_ms, &self.context.metrics)?;
         self.folders_to_sync.insert(folder);
@@ -159,9 +161,6 @@ impl FileWriter {
 
     fn write_to(&mut self, place: PathBuf, rows: &RecordBatch) -> Result<()> {
         if !self.open.contains_key(&place) {
-            if self.done.contains(&place) {
-                return Err(Error::internal(format!("rows for `{}` after its end", place.display())));
-            }
             self.make_room(&place)?;
             let file = self.begin(&place)?;
             self.open.insert(place.clone(), file);
@@ -240,7 +239,7 @@ impl FileWriter {
         let targets: Vec<PathBuf> = self.segments.keys().cloned().collect();
         for target in targets {
             let parts = self.segments.get(&target).map(Vec::as_slice).unwrap_or_default();
-            let append = self.plan.if_exists == IfExists::Append && target.exists();
+            let append = (self.plan.if_exists == IfExists::Append || self.done.contains(&target)) && target.exists();
             if parts.len() == 1 && !append {
                 self.finished.extend(self.segments.remove(&target).unwrap_or_default().into_iter().map(|only| (only, Vec::new())));
                 continue;
@@ -354,6 +353,7 @@ impl SinkWriter for FileWriter {
             .iter()
             .map(|(f, segments)| {
                 let (temporary, target) = (f.names.temporary.clone(), f.names.target.clone());
+                let replace = replace || self.done.contains(&target);
                 FinishedFile { temporary, target, length: f.length, replace, base: f.base, segments: segments.clone() }.to_value()
             })
             .collect::<Result<Vec<_>>>()?;

@@ -51,6 +51,31 @@ async fn replace_takes_the_place_of_a_file_at_the_end() {
     }
 }
 
+/// Of a dead-letter file: what the last commit of another sink refuses comes when all files have ended.
+#[tokio::test]
+async fn rows_behind_the_end_are_added_to_the_file() {
+    for name in ["all.csv", "all.ndjson", "all.csv.gz", "all.parquet"] {
+        for if_exists in ["fail", "replace", "append"] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = json!({ "path": dir.path().join(name), "ifExists": if_exists });
+            let mut engine = Engine::new(&config, &numbered());
+            engine.start(&Manifest::default(), 1).await.unwrap();
+            engine.write(0, rows(0..3)).await.unwrap();
+            let end = engine.checkpoint(true).await.unwrap();
+            let mut again = Engine::new(&config, &numbered());
+            again.start(&end, 1).await.unwrap();
+            again.write(0, rows(3..5)).await.unwrap();
+            assert_eq!(numbers(dir.path()), [0, 1, 2], "{name} {if_exists}");
+            let behind = again.barrier(true).await.unwrap();
+            for _ in 0..2 {
+                again.commit(&behind).await.unwrap();
+                assert_eq!(numbers(dir.path()), [0, 1, 2, 3, 4], "{name} {if_exists}");
+            }
+            assert_eq!(files(dir.path()).len(), 1);
+        }
+    }
+}
+
 #[tokio::test]
 async fn append_adds_to_a_file() {
     for name in ["all.csv", "all.csv.gz", "all.ndjson.zst", "all.parquet"] {
