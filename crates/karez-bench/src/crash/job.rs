@@ -134,8 +134,9 @@ impl Job {
         let mut steps = vec!["checkpoint-before-manifest", "checkpoint-after-manifest", "checkpoint-retention"];
         for output in self.outputs() {
             steps.extend_from_slice(match output {
-                Output::Table | Output::Server(System::Postgres | System::Mysql) => {
-                    &["jdbc-commit-before", "jdbc-commit-between", "jdbc-commit-after"]
+                Output::Table => &["jdbc-commit-before", "jdbc-commit-between", "jdbc-commit-after"],
+                Output::Server(System::Postgres | System::Mysql) => {
+                    &["jdbc-seal-before", "jdbc-commit-before", "jdbc-commit-between", "jdbc-commit-answer", "jdbc-commit-after"]
                 }
                 Output::Server(System::Kafka) => &["kafka-prepare", "kafka-commit-before", "kafka-commit-between", "kafka-commit-after"],
                 Output::Parquet | Output::Ndjson => &["file-sink-rename-before", "file-sink-rename-after"],
