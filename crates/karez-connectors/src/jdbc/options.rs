@@ -116,7 +116,7 @@ pub enum TlsMode {
     Disable,
     /// Encryption where the server has it; nobody is verified.
     Prefer,
-    /// Encryption; nobody is verified.
+    /// Encryption; nobody is verified, unless a `ca` is named: then as `verify-ca`.
     Require,
     /// Encryption, and a certificate of a trusted authority.
     VerifyCa,

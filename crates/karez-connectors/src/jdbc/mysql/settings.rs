@@ -1,6 +1,7 @@
 //! What the URL's parameters mean to MySQL and MariaDB, and what the driver makes of all settings.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use karez_core::config::{ConfigError, ConfigErrors};
 use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts};
@@ -18,7 +19,8 @@ pub(super) enum ZeroDates {
 }
 
 /// Parameters that have a meaning here, for suggestions.
-const KNOWN: &[&str] = &["sslMode", "sslCa", "sslCert", "sslKey", "useSSL", "requireSSL", "verifyServerCertificate", "zeroDateTimeBehavior"];
+const KNOWN: &[&str] =
+    &["sslMode", "sslCa", "sslCert", "sslKey", "useSSL", "requireSSL", "verifyServerCertificate", "connectTimeout", "zeroDateTimeBehavior"];
 
 /// Parameters of the Java drivers that ask for what is done here anyway (utf8mb4, UTC sessions, batches in few statements, prepared statements, the key
 /// exchange of `caching_sha2_password`, `LOAD DATA LOCAL`), or that change nothing here.
@@ -58,6 +60,11 @@ pub(super) fn read(settings: &mut Settings) -> Result<ZeroDates, ConfigErrors> {
         errors.push(e);
         ZeroDates::Refused
     });
+    match settings.take(&["connectTimeout"]).map(|t| t.number()).transpose() {
+        // In milliseconds, 0 for none; the default is a limit.
+        Ok(millis) => settings.connect_timeout = millis.filter(|ms| *ms > 0).map_or(settings.connect_timeout, Duration::from_millis),
+        Err(e) => errors.push(e),
+    }
     if settings.database.is_none() {
         errors.push(ConfigError::new("url", "names no database").hint("write it like `jdbc:mysql://localhost:3306/shop`"));
     }

@@ -112,9 +112,15 @@ impl Settings {
         })
     }
 
-    /// How much is asked of the server: as the option says, else `verify-full` where an authority is named, else `prefer`.
+    /// How much is asked of the server: as the option says, else `verify-full` where an authority is named, else `prefer`. Who names an authority means it
+    /// to be asked for: with one `require` is `verify-ca`, as in libpq.
     pub(in super::super) fn tls_mode(&self) -> TlsMode {
-        self.tls.mode.unwrap_or(if self.tls.ca.is_some() { TlsMode::VerifyFull } else { TlsMode::Prefer })
+        match (self.tls.mode, &self.tls.ca) {
+            (Some(TlsMode::Require), Some(_)) => TlsMode::VerifyCa,
+            (Some(mode), _) => mode,
+            (None, Some(_)) => TlsMode::VerifyFull,
+            (None, None) => TlsMode::Prefer,
+        }
     }
 
     /// The last value of a parameter under any of its names (letter case aside); it counts as known from then on.

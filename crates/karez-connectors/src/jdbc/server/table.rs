@@ -13,19 +13,23 @@ pub(in super::super) struct TableName {
 }
 
 impl TableName {
-    /// Reads `table`, `schema.table`, and either part in double quotes or backticks where it holds a dot.
+    /// Reads `table`, `schema.table`, and either part in double quotes or backticks where it holds a dot; a quote within them stands twice.
     pub(in super::super) fn parse(text: &str) -> Result<Self, ConfigError> {
         let mut parts = vec![String::new()];
         let mut quote = None;
-        for c in text.trim().chars() {
+        let mut chars = text.trim().chars().peekable();
+        while let Some(c) = chars.next() {
             match (quote, c) {
-                (Some(q), c) if c == q => quote = None,
+                (Some(q), c) if c == q && chars.next_if_eq(&q).is_none() => quote = None,
                 (None, '"' | '`') => quote = Some(c),
                 (None, '.') => parts.push(String::new()),
                 _ => parts.last_mut().unwrap_or(&mut String::new()).push(c),
             }
         }
-        let wrong = || ConfigError::new("table", format!("`{text}` is no name for a table")).hint("write it like `orders` or `sales.orders`");
+        let wrong = || {
+            ConfigError::new("table", format!("`{text}` is no name for a table"))
+                .hint("write it like `orders` or `sales.orders`; a part that holds a dot or a quote stands in quotes, and a quote in it twice")
+        };
         if quote.is_some() || parts.iter().any(String::is_empty) {
             return Err(wrong());
         }
@@ -127,6 +131,7 @@ mod tests {
         assert_eq!(parse("t"), Ok((None, "t".into())));
         assert_eq!(parse("s.t"), Ok((Some("s".into()), "t".into())));
         assert_eq!(parse("\"a.b\".`c d`"), Ok((Some("a.b".into()), "c d".into())));
+        assert_eq!(parse("\"a\"\"b\".`c``d`"), Ok((Some("a\"b".into()), "c`d".into())));
         for wrong in ["", "a.", ".a", "a.b.c", "\"a", "__karez_lots", "s.__karez_lots"] {
             assert!(TableName::parse(wrong).is_err(), "{wrong}");
         }

@@ -90,7 +90,7 @@ on_both! {
 
     async fn parameters_of_java_drivers_are_known_and_others_refused(base: &Base) {
         let with = |parameters: &str| json!({ "url": format!("jdbc:{}?{parameters}", base.url), "table": "t", "createTable": true });
-        check(&with("useSSL=false&serverTimezone=UTC&rewriteBatchedStatements=true&allowPublicKeyRetrieval=true&characterEncoding=UTF-8")).await.unwrap();
+        check(&with("useSSL=false&serverTimezone=UTC&rewriteBatchedStatements=true&allowPublicKeyRetrieval=true&characterEncoding=UTF-8&connectTimeout=5000")).await.unwrap();
         let error = check(&with("sslMod=REQUIRED")).await.unwrap_err();
         assert!(error.message().contains("did you mean `sslMode`?"), "{error}");
         let error = check(&with("characterEncoding=latin1")).await.unwrap_err();

@@ -22,6 +22,10 @@ async fn the_servers_certificate_is_verified_as_asked() {
     assert_eq!(connects(json!({ "properties": { "sslmode": "verify-full", "sslrootcert": ca } })).await, Ok(true));
     let unknown = connects(json!({ "tls": { "mode": "verify-full" } })).await.unwrap_err();
     assert!(unknown.contains("UnknownIssuer") && unknown.contains("set `tls: {ca: FILE}`"), "{unknown}");
+    // The authority that is named is asked for, as in libpq: the server's certificate is not by the one that signed itself here.
+    assert_eq!(connects(json!({ "properties": { "sslmode": "require", "sslrootcert": ca } })).await, Ok(true));
+    let stranger = connects(json!({ "properties": { "sslmode": "require", "sslrootcert": service("KAFKA_CLIENT_CERTIFICATE") } })).await.unwrap_err();
+    assert!(stranger.contains("UnknownIssuer"), "{stranger}");
     let missing = connects(json!({ "tls": { "ca": "/nowhere.pem" } })).await.unwrap_err();
     assert!(missing.contains("`tls.ca`: cannot read certificates from `/nowhere.pem`"), "{missing}");
 }
