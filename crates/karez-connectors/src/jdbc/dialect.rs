@@ -47,6 +47,22 @@ pub(super) trait Dialect: Send + Sync {
         "BIGINT NOT NULL"
     }
 
+    /// A column as it is read, `declared` being its type when the job was planned.
+    fn selected(&self, name: &str, declared: &str) -> String {
+        let _ = declared;
+        self.quote(name)
+    }
+
+    /// Behind the type of a column that takes null, where that must be said.
+    fn nullable(&self) -> &'static str {
+        ""
+    }
+
+    /// The statement that checks now what constraints put off to the commit, so that a row at fault can be found; `None` where none of them do.
+    fn check_deferred(&self) -> Option<&'static str> {
+        None
+    }
+
     /// A condition on single rows, as a line of a table's definition.
     fn check(&self, name: &str, condition: &str) -> String {
         format!("CONSTRAINT {} CHECK {condition}", self.quote(name))
@@ -90,7 +106,7 @@ pub(super) trait Dialect: Send + Sync {
             .iter()
             .map(|f| {
                 let is_key = key.contains(f.name());
-                let not_null = if f.is_nullable() && !is_key { "" } else { " NOT NULL" };
+                let not_null = if f.is_nullable() && !is_key { self.nullable() } else { " NOT NULL" };
                 let data_type = if is_key { self.key_type(f.data_type()) } else { self.column_type(f.data_type()) };
                 format!("  {} {data_type}{not_null}", self.quote(f.name()))
             })

@@ -68,6 +68,11 @@ impl Dialect for MySql {
         "BIGINT NOT NULL PRIMARY KEY"
     }
 
+    /// Where `explicit_defaults_for_timestamp` is off, a `TIMESTAMP` is NOT NULL by itself, and makes the time of writing of a null.
+    fn nullable(&self) -> &'static str {
+        " NULL"
+    }
+
     /// Without a name: in MySQL the names of checks are the schema's, so that only one staging table could have each.
     fn check(&self, _: &str, condition: &str) -> String {
         format!("CHECK {condition}")

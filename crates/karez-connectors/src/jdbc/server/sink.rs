@@ -15,7 +15,7 @@ use super::super::options::{GuaranteeOption, JdbcSinkOptions};
 use super::super::rows::key;
 use super::committer::LotCommitter;
 use super::driver::{Driver, Session};
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::fit::{self, Fitted};
 use super::flush::{Flusher, failed};
 use super::pool::{Attempts, Pool};
@@ -129,7 +129,7 @@ impl SinkPlan {
             Some(table) if self.evolve_table => {
                 for field in fit::lacking(&self.input, &table) {
                     let (table, column, of_type) = (self.table.sql(dialect), dialect.quote(field.name()), dialect.column_type(field.data_type()));
-                    session.execute(&format!("ALTER TABLE {table} ADD COLUMN {column} {of_type}")).await?;
+                    session.execute(&format!("ALTER TABLE {table} ADD COLUMN {column} {of_type}{}", dialect.nullable())).await?;
                 }
             }
             _ => {}
@@ -138,11 +138,20 @@ impl SinkPlan {
         if self.guarantee == GuaranteeOption::Transactional {
             let ledger = self.ledger(dialect, &fitted);
             ledger.create(session, dialect).await?;
-            session.begin(true).await?;
-            ledger.fence(session, dialect, context).await?;
-            ledger.forget_leftovers(session, dialect, context, keep).await?;
-            session.commit().await?;
-            ledger.drop_orphans(session, dialect, context).await?;
+            let tidied = async {
+                session.begin(true).await?;
+                ledger.fence(session, dialect, context).await?;
+                ledger.forget_leftovers(session, dialect, context, keep).await?;
+                session.commit().await?;
+                ledger.drop_orphans(session, dialect, context).await
+            };
+            tidied.await.map_err(|f: Failure| match f.kind {
+                // Made by another user of the schema.
+                Kind::User => f.context(
+                    "the tables for exactly once (`__karez_…`; GRANT the user all rights on them, or set `stagingSchema` to a schema of its own)",
+                ),
+                _ => f,
+            })?;
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ pub(super) fn definition(dialect: &dyn Dialect, fitted: &Fitted) -> String {
     for (i, column) in fitted.columns.iter().enumerate() {
         let name = dialect.quote(&column.name);
         let bare = !column.not_null || (keyed && !fitted.key.contains(&i));
-        lines.push(format!("{name} {}{}", column.declared, if bare { "" } else { " NOT NULL" }));
+        lines.push(format!("{name} {}{}", column.declared, if bare { dialect.nullable() } else { " NOT NULL" }));
         if column.not_null && bare {
             conditions.push((format!("{} is NOT NULL", column.name), unless_deleted(&format!("{name} IS NOT NULL"))));
         }

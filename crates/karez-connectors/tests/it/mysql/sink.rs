@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int8Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, Int8Array, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use karez_core::schema::change_field;
 use karez_core::sink::{CommitPermit, SinkGuarantee};
 use karez_core::{ChangeKind, ChangeMode, Epoch, StreamSchema};
+use karez_testkit::{OwnServer, Server};
 use serde_json::json;
 
 use super::{Base, on_both, write};
@@ -29,6 +30,25 @@ fn changes(of: &[(i64, &str, ChangeKind)]) -> RecordBatch {
     let visible = rows(&of.iter().map(|(id, name, _)| (*id, *name)).collect::<Vec<_>>());
     let kinds: ArrayRef = Arc::new(Int8Array::from_iter_values(of.iter().map(|(.., kind)| *kind as i8)));
     RecordBatch::try_new(changelog().arrow, [visible.columns().to_vec(), vec![kinds]].concat()).unwrap()
+}
+
+/// MariaDB before 10.10 has `explicit_defaults_for_timestamp` off: a `TIMESTAMP` that does not say NULL makes the present of a null.
+#[tokio::test]
+async fn own_server_null_stays_null_where_timestamps_have_defaults_of_their_own() {
+    let server = OwnServer::start(Server::Mariadb).unwrap();
+    server.client(&["-e", "SET GLOBAL explicit_defaults_for_timestamp = OFF"]).unwrap();
+    let base = Base::at(Server::Mariadb, server.address()).await;
+    let at = Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true);
+    let schema = Arc::new(Schema::new([two_columns().fields().to_vec(), vec![Arc::new(at)]].concat()));
+    let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![None, Some(86_400_000)]).with_timezone("UTC"));
+    let batch = RecordBatch::try_new(schema, [rows(&[(1, "a"), (2, "b")]).columns().to_vec(), vec![times]].concat()).unwrap();
+    // Made with the table, and added to one that is there.
+    base.sql("CREATE TABLE u (id BIGINT, name TEXT)").await;
+    for (table, make) in [("t", "createTable"), ("u", "evolveTable")] {
+        assert_eq!(write(&base.sink(json!({ "table": table, make: true })), std::slice::from_ref(&batch)).await, []);
+        assert_eq!(base.rows(&format!("SELECT id, at FROM {table} ORDER BY id")).await, ["1|NULL", "2|1970-01-02 00:00:00.000"], "{table}");
+    }
+    base.close().await;
 }
 
 on_both! {
