@@ -21,6 +21,8 @@ pub(super) const EPOCH_DAYS: i32 = 10_957;
 /// The same in microseconds.
 pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+const DAY_MICROS: i64 = 86_400_000_000;
+
 const HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
 /// Collects rows.
@@ -249,7 +251,10 @@ impl Cell {
                 i32::MIN => return Err("-infinity is no date".to_owned()),
                 days => b.append_value(days.checked_add(EPOCH_DAYS).ok_or("a date beyond reach")?),
             },
-            Self::Time(b) => b.append_value(i64::from_be_bytes(fixed(v)?)),
+            Self::Time(b) => match i64::from_be_bytes(fixed(v)?) {
+                DAY_MICROS => return Err("24:00:00 is no time of day; read such a column by a `query` with `CAST(… AS text)`".to_owned()),
+                micros => b.append_value(micros),
+            },
             Self::Timestamp(b) => match i64::from_be_bytes(fixed(v)?) {
                 i64::MAX => return Err("infinity is no timestamp".to_owned()),
                 i64::MIN => return Err("-infinity is no timestamp".to_owned()),

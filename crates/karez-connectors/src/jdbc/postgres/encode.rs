@@ -98,6 +98,7 @@ impl Encoder {
 fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, Failure> {
     let server = |e: &dyn std::fmt::Display| Failure::new(Kind::Server, format!("column `{}`: {e}", column.name));
     if array.data_type() == to {
+        not_rounded(array, column)?;
         return Ok(ArrayRef::clone(array));
     }
     if array.data_type().is_nested() && *to == DataType::Utf8 {
@@ -116,7 +117,22 @@ fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, 
     {
         return Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: an element is out of range for {}", column.name, column.declared)));
     }
+    not_rounded(&out, column)?;
     Ok(out)
+}
+
+/// Refuses a time with more digits behind the second than its column keeps: the server would round it without a word.
+fn not_rounded(array: &ArrayRef, column: &Column) -> Result<(), Failure> {
+    let micros: &[i64] = match array.data_type() {
+        DataType::Time64(_) => array.as_primitive::<Time64MicrosecondType>().values(),
+        DataType::Timestamp(..) => array.as_primitive::<TimestampMicrosecondType>().values(),
+        _ => return Ok(()),
+    };
+    let Some(digits) = types::second_digits(&column.declared) else { return Ok(()) };
+    let unit = 10_i64.pow(6 - digits);
+    let Some(row) = (0..array.len()).find(|&r| array.is_valid(r) && micros[r] % unit != 0) else { return Ok(()) };
+    let value = arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
+    Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: {value} has more digits behind the second than {}", column.name, column.declared)))
 }
 
 /// A column whose values are written one by one.

@@ -78,6 +78,9 @@ fn chain(e: &Error) -> String {
 
 fn words(db: &DbError) -> String {
     let mut text = db.message().to_owned();
+    if db.message().contains("statement timeout") {
+        text.push_str("; raise `statementTimeout`, or the server's `statement_timeout`, or read and write less at a time (`fetchSize`, `batchSize`)");
+    }
     for part in [db.detail(), db.hint()].into_iter().flatten() {
         text.push_str(". ");
         text.push_str(part.trim_end_matches('.'));
@@ -100,6 +103,8 @@ fn kind(db: &DbError) -> Kind {
             // Of the data, of a constraint, of a view's condition, raised by a trigger, too large for an index.
             "22" | "23" | "44" | "P0" | "54" => Kind::Row(None),
             "53" | "58" | "F0" | "XX" => Kind::Server,
+            // Cancelled: by `statementTimeout` or the server's own limit, or by an administrator. Another time it may go through.
+            "57" => Kind::Server,
             _ => Kind::User,
         },
     }

@@ -131,6 +131,16 @@ impl Dialect for PostgresDialect {
         types::declared(data_type)
     }
 
+    /// COPY says nothing of types: a column that is given another one while the job runs would be read as what it was. The cast to its own type costs nothing.
+    fn selected(&self, name: &str, declared: &str) -> String {
+        let name = self.quote(name);
+        format!("CAST({name} AS {declared}) AS {name}")
+    }
+
+    fn check_deferred(&self) -> Option<&'static str> {
+        Some("SET CONSTRAINTS ALL IMMEDIATE")
+    }
+
     fn create_temporary(&self, table: &str, definition: &str) -> String {
         format!("CREATE TEMPORARY TABLE IF NOT EXISTS {table} {definition} ON COMMIT DELETE ROWS")
     }

@@ -64,7 +64,7 @@ pub(super) fn read(settings: &mut Settings) -> Result<Read, ConfigErrors> {
     let mut greeting = vec![
         // The text of values is read back: as literals, as letters. Rows that are sealed must outlast a crash of the server.
         // One that was stopped in the middle of a transaction must not keep others out.
-        "SET idle_in_transaction_session_timeout = '60s'; SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET standard_conforming_strings = on".to_owned(),
+        "SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = 'warning'; SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET standard_conforming_strings = on".to_owned(),
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'".to_owned(),
     ];
     let mut read = || -> Result<(), ConfigError> {

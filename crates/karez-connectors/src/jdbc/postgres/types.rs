@@ -206,6 +206,12 @@ pub(super) fn canonical(from: &DataType, column: &Column) -> Option<DataType> {
     }
 }
 
+/// How many digits behind the second a column keeps, as it is declared: `timestamp(3) without time zone`; `None`: as many as there are.
+pub(super) fn second_digits(declared: &str) -> Option<u32> {
+    let (_, rest) = declared.split_once('(')?;
+    rest.split_once(')')?.0.parse().ok().filter(|digits| *digits < 6)
+}
+
 const fn is_string(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }

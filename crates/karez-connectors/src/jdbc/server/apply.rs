@@ -38,6 +38,7 @@ impl<'a> Moves<'a> {
         let (columns, key) = (self.fitted.quoted(self.dialect), self.fitted.quoted_key(self.dialect));
         let (number, op) = (self.dialect.quote(NUMBER), self.dialect.quote(OP));
         let (stage, table, list) = (&self.stage, self.fitted.table.sql(self.dialect), columns.join(", "));
+        let check_deferred = self.dialect.check_deferred().map(str::to_owned);
         let within = range.map(|(from, to)| format!("{number} >= {from} AND {number} < {to}"));
         let wherever = |conditions: &[Option<&str>]| {
             let all: Vec<&str> = conditions.iter().flatten().copied().collect();
@@ -45,7 +46,7 @@ impl<'a> Moves<'a> {
         };
         if key.is_empty() {
             let select = format!("SELECT {list} FROM {stage}{}", wherever(&[within.as_deref()]));
-            return vec![self.dialect.insert_select(&table, &columns, &[], &select)];
+            return std::iter::once(self.dialect.insert_select(&table, &columns, &[], &select)).chain(check_deferred).collect();
         }
         // What is done with a key is what its last row says.
         let source = if self.repeats {
@@ -67,6 +68,7 @@ impl<'a> Moves<'a> {
         }
         let select = format!("SELECT {list} FROM {from}{}", having(0));
         statements.push(self.dialect.insert_select(&table, &columns, &key, &select));
+        statements.extend(check_deferred);
         statements
     }
 }

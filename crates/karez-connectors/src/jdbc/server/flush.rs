@@ -177,7 +177,8 @@ impl Flusher {
         let dialect = self.pool.driver.dialect();
         if self.fitted.key.is_empty() {
             session.begin(true).await?;
-            let refused = apply::loaded(session, &Load { table: &self.fitted.table, columns: &self.fitted.columns }, batch, &[]).await?;
+            let then: Vec<String> = dialect.check_deferred().map(str::to_owned).into_iter().collect();
+            let refused = apply::loaded(session, &Load { table: &self.fitted.table, columns: &self.fitted.columns }, batch, &then).await?;
             session.commit().await?;
             return Ok(refused);
         }

@@ -66,7 +66,16 @@ impl Relation {
                 return Err(ConfigError::new("query", format!("gives two columns `{}`", column.name)).hint("name them with AS").into());
             }
         }
-        Ok(Self { what: "query".to_owned(), from: format!("({query}\n) AS __karez_query"), columns, table: None })
+        let from = format!("({query}\n) AS __karez_query");
+        // It is read as a part of another statement, which not every one can be.
+        session.describe_query(&format!("SELECT * FROM {from}")).await.map_err(|f| match f.kind {
+            Kind::Connection => Wrong::Failure(f),
+            _ => Wrong::Config(
+                ConfigError::new("query", format!("cannot be read from: {}", f.message))
+                    .hint("it must be one SELECT that can stand in brackets behind FROM"),
+            ),
+        })?;
+        Ok(Self { what: "query".to_owned(), from, columns, table: None })
     }
 
     /// A column by name.

@@ -236,9 +236,10 @@ impl Source for ServerSource {
     }
 
     async fn check(&self) -> Result<()> {
-        let select = self.plan.select(self.pool.driver.as_ref(), &[], Some(1));
+        let select = self.plan.select(self.pool.driver.as_ref(), &[], None);
         let mut session = self.pool.get().await?;
-        session.describe_query(&select.sql).await?;
+        // Not described alone: PostgreSQL asks for the right to read when a statement begins.
+        session.query(&format!("SELECT 1 FROM ({}) AS __karez_check LIMIT 0", select.sql)).await?;
         Ok(())
     }
 
@@ -273,7 +274,8 @@ impl SourcePlan {
     pub(super) fn select(&self, driver: &dyn Driver, conditions: &[String], limit: Option<usize>) -> Select {
         let dialect = driver.dialect();
         let columns = self.selected();
-        let mut sql = format!("SELECT {} FROM {}", dialect.list(&mut columns.iter().map(|c| c.name.as_str())), self.from);
+        let list: Vec<String> = columns.iter().map(|c| dialect.selected(&c.name, &c.declared)).collect();
+        let mut sql = format!("SELECT {} FROM {}", list.join(", "), self.from);
         if !conditions.is_empty() {
             sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
         }

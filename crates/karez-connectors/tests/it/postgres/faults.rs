@@ -210,6 +210,19 @@ async fn a_deadlock_with_another_program_is_tried_again() {
     assert!(metrics.retried.get() >= 1);
 }
 
+/// A user's error would end the job for good; the next try may find the table free.
+#[tokio::test]
+async fn a_statement_that_took_too_long_restarts_the_job() {
+    let db = Db::with("CREATE TABLE t (id bigint PRIMARY KEY, name text)").await;
+    let config = db.config(json!({ "table": "t", "key": ["id"], "guarantee": "at-least-once", "statementTimeout": "1s" }));
+    let mut process = Process::start(&config, two_columns(), 1, 1, &[]).await;
+    let lock = db.another().await;
+    lock.batch_execute("BEGIN; LOCK TABLE t").await.unwrap();
+    process.writers[0].write(rows(&[(1, "a")])).await.unwrap();
+    let error = process.writers[0].flush().await.err().unwrap();
+    assert!(error.whose() == karez_core::Whose::External && error.message().contains("raise `statementTimeout`"), "{error}");
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_an_error_of_the_connection() {
     let input = StreamSchema::append_only(two_columns());

@@ -121,6 +121,17 @@ async fn rows_of_the_last_instant_that_come_later_are_told_apart_by_their_keys()
     assert_eq!(poll(resumed.as_mut(), "id").await, (vec![], true));
 }
 
+/// The bytes of the new type would be taken for those of the old one.
+#[tokio::test]
+async fn a_column_that_is_given_another_type_is_read_as_what_it_was() {
+    let db = Db::with("CREATE TABLE t (id bigserial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('one')").await;
+    let source = db.source(json!({ "table": "t", "mode": "incrementing", "incrementingColumn": "id" }));
+    let mut reader = open(source.as_ref(), Value::Null).await;
+    assert_eq!(poll_for(reader.as_mut(), "v", 1).await, ["one"]);
+    db.run("ALTER TABLE t ALTER v TYPE int USING 1; INSERT INTO t (v) VALUES (7)").await;
+    assert_eq!(poll_for(reader.as_mut(), "v", 1).await, ["7"]);
+}
+
 #[tokio::test]
 async fn a_bounded_source_reads_what_is_there_and_ends() {
     let db = Db::with("CREATE TABLE t (id bigserial PRIMARY KEY, v int); INSERT INTO t (v) SELECT i FROM generate_series(1, 10) i").await;

@@ -1,7 +1,7 @@
 //! Writing: exactly once, refused rows alone, changes by key.
 
-use arrow::array::{ArrayRef, Int8Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field};
+use arrow::array::{ArrayRef, Int8Array, Int64Array, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use karez_core::schema::{CHANGE_COLUMN, change_field};
 use karez_core::sink::SinkGuarantee;
@@ -108,9 +108,69 @@ async fn a_row_the_table_refuses_goes_alone_before_the_barrier_or_with_the_commi
     assert_eq!(db.count("__karez_refused").await, 0);
 }
 
+/// PostgreSQL rounds without a word what its column has no digits for.
+#[tokio::test]
+async fn a_time_that_its_column_would_round_is_a_refused_row() {
+    let db = Db::with("CREATE TABLE t (at timestamp(0), a timestamptz(3), t time(1))").await;
+    let field = |name: &str, data_type: DataType| Field::new(name, data_type, true);
+    let schema = schema_of(vec![
+        field("at", DataType::Timestamp(TimeUnit::Millisecond, None)),
+        field("a", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        field("t", DataType::Time64(TimeUnit::Microsecond)),
+    ]);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampMillisecondArray::from(vec![1_000, 1_600, 1_000, 1_000])),
+        Arc::new(TimestampMicrosecondArray::from(vec![1_001_000, 1_000, 1_001, 1_000]).with_timezone("UTC")),
+        Arc::new(Time64MicrosecondArray::from(vec![100_000, 0, 0, 150_000])),
+    ];
+    let mut process = Process::start(&db.config(json!({ "table": "t" })), Arc::clone(&schema), 1, 1, &[]).await;
+    process.write(0, RecordBatch::try_new(schema, columns).unwrap()).await;
+    let manifest = process.barrier(1).await;
+    process.commit(1, &manifest).await;
+    assert_eq!(db.rows("SELECT at, a AT TIME ZONE 'UTC', t FROM t").await, ["1970-01-01 00:00:01|1970-01-01 00:00:01.001|00:00:00.1"]);
+    let reasons: Vec<&str> = process.rejects.iter().map(|r| r.reason.as_str()).collect();
+    for (column, declared) in [("at", "timestamp(0)"), ("a", "timestamp(3)"), ("t", "time(1)")] {
+        let named = |r: &&str| r.contains(&format!("column `{column}`")) && r.contains(&format!("more digits behind the second than {declared}"));
+        assert_eq!(reasons.iter().copied().filter(named).count(), 1, "{reasons:?}");
+    }
+}
+
+/// A foreign key that is checked at the commit would otherwise fail the commit as a whole, again after each restart.
+#[tokio::test]
+async fn a_row_that_breaks_a_deferred_constraint_goes_alone() {
+    for (more, guarantee) in [(json!({}), "transactional"), (json!({ "key": ["id"] }), "transactional"), (json!({ "key": ["id"] }), "at-least-once")]
+    {
+        let db = Db::with(
+            "CREATE TABLE p (id bigint PRIMARY KEY); INSERT INTO p SELECT * FROM generate_series(1, 50);
+             CREATE TABLE t (id bigint PRIMARY KEY REFERENCES p DEFERRABLE INITIALLY DEFERRED, name text)",
+        )
+        .await;
+        let mut config = db.config(json!({ "table": "t", "guarantee": guarantee }));
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut process = Process::start(&config, two_columns(), 1, 1, &[]).await;
+        let many: Vec<(i64, &str)> = (1..=51).map(|i| (i, "x")).collect();
+        process.write(0, rows(&many)).await;
+        let manifest = process.barrier(1).await;
+        let mut refused = std::mem::take(&mut process.rejects);
+        if guarantee == "transactional" {
+            for outcome in process.commit(1, &manifest).await {
+                let karez_core::CommitOutcome::CommittedExcept(bad) = outcome else { panic!("{outcome:?}") };
+                refused.extend(bad);
+            }
+        }
+        assert!(refused.len() == 1 && refused[0].reason.contains("violates foreign key constraint"), "{guarantee}: {refused:?}");
+        assert_eq!(refused[0].row.as_deref(), Some("{\"id\":51,\"name\":\"x\"}"));
+        assert_eq!(db.count("t").await, 50);
+    }
+}
+
 #[tokio::test]
 async fn at_least_once_writes_at_once_and_leaves_refused_rows_out() {
-    let db = Db::with("CREATE TABLE t (id bigint PRIMARY KEY, name text NOT NULL)").await;
+    let db = Db::with(
+        "CREATE TABLE p (id bigint PRIMARY KEY); INSERT INTO p SELECT * FROM generate_series(1, 3);
+         CREATE TABLE t (id bigint PRIMARY KEY REFERENCES p DEFERRABLE INITIALLY DEFERRED, name text NOT NULL)",
+    )
+    .await;
     for (config, guarantee) in [
         (json!({ "table": "t", "guarantee": "at-least-once" }), SinkGuarantee::AtLeastOnce),
         (json!({ "table": "t", "guarantee": "at-least-once", "key": ["id"] }), SinkGuarantee::Idempotent),
@@ -131,13 +191,14 @@ async fn at_least_once_writes_at_once_and_leaves_refused_rows_out() {
             clock: Arc::new(ManualClock::new(1_000)),
         };
         let mut writer = sink.writer(context, Vec::new()).await.unwrap();
-        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1, 2, 3])), Arc::new(StringArray::from(vec![Some("a"), None, Some("c")]))];
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(Int64Array::from(vec![1, 2, 3, 4])), Arc::new(StringArray::from(vec![Some("a"), None, Some("c"), Some("d")]))];
         writer.write(RecordBatch::try_new(two_columns(), columns).unwrap()).await.unwrap();
         assert_eq!(writer.flush_due_ms(), Some(2_000));
         writer.flush().await.unwrap();
         assert_eq!(db.rows("SELECT id FROM t ORDER BY id").await, ["1", "3"]);
         let rejects = writer.take_rejects();
-        assert!(rejects.len() == 1 && rejects[0].reason.contains("name"), "{rejects:?}");
+        assert!(rejects.len() == 2 && rejects[0].reason.contains("name") && rejects[1].reason.contains("foreign key"), "{rejects:?}");
         assert!(writer.prepare_commit(karez_core::Epoch(1), true).await.unwrap().is_empty());
     }
 }
