@@ -147,16 +147,20 @@ impl FileWriter {
         let folder = if self.plan.fixed { place.parent().unwrap_or(Path::new("/")) } else { place }.to_owned();
         create_folder(&folder, &mut self.folders_to_sync)?;
         let names = self.names(place);
-        let done = self.done.contains(place);
-        if self.plan.fixed && self.plan.if_exists == IfExists::Fail && place.exists() && !done {
+        let append = self.plan.fixed && self.appends(place);
+        if self.plan.fixed && self.plan.if_exists == IfExists::Fail && place.exists() && !append {
             return Err(Error::user(format!("`{}` exists already; remove it, or set `ifExists: replace` or `append`", place.display())));
         }
-        // Rows behind the end: letters of what the last commit of another sink refused.
-        let append = self.plan.fixed && (self.plan.if_exists == IfExists::Append || done);
         let now_ms = self.context.clock.now_ms();
         let file = OpenFile::create(&self.plan, self.encoder.as_deref(), names, append, now_ms, &self.context.metrics)?;
         self.folders_to_sync.insert(folder);
         Ok(file)
+    }
+
+    /// Whether rows go behind those that the target holds: as the options say, or since it has ended (letters of what the last commit of another sink
+    /// refused).
+    fn appends(&self, target: &Path) -> bool {
+        self.plan.if_exists == IfExists::Append || self.done.contains(target)
     }
 
     fn write_to(&mut self, place: PathBuf, rows: &RecordBatch) -> Result<()> {
@@ -239,7 +243,7 @@ impl FileWriter {
         let targets: Vec<PathBuf> = self.segments.keys().cloned().collect();
         for target in targets {
             let parts = self.segments.get(&target).map(Vec::as_slice).unwrap_or_default();
-            let append = (self.plan.if_exists == IfExists::Append || self.done.contains(&target)) && target.exists();
+            let append = self.appends(&target) && target.exists();
             if parts.len() == 1 && !append {
                 self.finished.extend(self.segments.remove(&target).unwrap_or_default().into_iter().map(|only| (only, Vec::new())));
                 continue;
