@@ -1,5 +1,5 @@
 //! What tests and the measuring harness need of real servers: the addresses of those that run ([`service`]), a server of one's own that may be
-//! killed ([`OwnServer`]), a network between that fails on request ([`Proxy`]), and clients that are not Karez: of databases ([`Database`]) and topics
+//! killed ([`OwnServer`]), a network between that fails on request ([`Proxy`]), and clients that are not Karez: of databases ([`Database`], [`Scratch`]) and topics
 //! ([`Topic`]).
 //!
 //! The servers are those of `cargo xtask services`, which prints the addresses as `NAME=value` lines; the test command passes them on.
@@ -8,6 +8,7 @@
 mod database;
 mod own_server;
 mod proxy;
+mod scratch;
 mod topic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use database::{Database, TextRows};
 pub use own_server::{OwnServer, Server};
 pub use proxy::Proxy;
+pub use scratch::Scratch;
 pub use topic::{Message, Topic, create_topic};
 
 /// What the service's script printed under this name, such as `KAFKA_BOOTSTRAP` or `POSTGRES_URL`.

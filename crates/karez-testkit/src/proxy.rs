@@ -172,6 +172,15 @@ impl Shared {
         }
         set.generation == generation
     }
+
+    /// Waits until then; whether the connection of `generation` is still to live.
+    fn wait(&self, generation: u64, until: Instant) -> bool {
+        let mut set = self.lock();
+        while let Some(rest) = until.checked_duration_since(Instant::now()).filter(|rest| set.generation == generation && !rest.is_zero()) {
+            set = self.changed.wait_timeout(set, rest.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        set.generation == generation
+    }
 }
 
 fn accept(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
@@ -226,7 +235,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, generation: u64
             next = next.max(Instant::now()) + Duration::from_secs_f64(n as f64 / limit as f64);
         }
         let until = next.max(Instant::now() + set.delay);
-        if !shared.pass(generation, |_| Instant::now() < until) || to.write_all(&piece[..n]).is_err() {
+        if !shared.wait(generation, until) || to.write_all(&piece[..n]).is_err() {
             break;
         }
         let passed = if direction == Direction::ToServer { &shared.to_server_bytes } else { &shared.to_client_bytes };

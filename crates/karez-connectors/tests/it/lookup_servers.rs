@@ -8,11 +8,11 @@ use arrow::util::display::array_value_to_string;
 use karez_connectors::jdbc::JdbcConnector;
 use karez_core::lookup::{LookupReaderContext, MAX_MATCHES};
 use karez_core::{Connector, Error, Lookup, LookupContext, LookupReader, Whose};
-use karez_testkit::{Proxy, service, unique};
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder};
+use karez_testkit::{Proxy, Server, service};
 use serde_json::{Value, json};
-use tokio_postgres::NoTls;
+
+use crate::mysql::Base;
+use crate::postgres::Db;
 
 // ===== asking =====
 
@@ -76,19 +76,16 @@ const PG_CUSTOMERS: &str = "
         (3, 'us', '123e4567-e89b-12d3-a456-426614174003', 7, NULL, NULL, 'sad', NULL, 'Ann');
 ";
 
-/// A schema with customers; its look-up options.
-async fn pg() -> (tokio_postgres::Client, Value) {
-    let url = service("POSTGRES_URL");
-    let schema = unique("lookup");
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute(&format!("CREATE SCHEMA {schema}; SET search_path = {schema}; {PG_CUSTOMERS}")).await.unwrap();
-    (client, json!({ "url": url, "table": format!("{schema}.customers") }))
+/// A schema with customers; its look-up options, which name the schema.
+async fn pg() -> (Db, Value) {
+    let db = Db::with(PG_CUSTOMERS).await;
+    let config = json!({ "url": service("POSTGRES_URL"), "table": format!("{}.customers", db.schema) });
+    (db, config)
 }
 
 #[tokio::test]
 async fn postgres_rows_are_found_by_keys_of_every_kind() {
-    let (_client, config) = pg().await;
+    let (_db, config) = pg().await;
     let by_id = planned(&config, &["id"], Some(&["name", "credit", "tags"])).unwrap();
     assert_eq!(ask(by_id.as_ref(), &[numbers([3, 1, 9])]).await, ["1|Ann|10.50|[a, b]", "3|Ann|7.00|-"]);
     for (key, values, expected) in [
@@ -112,7 +109,7 @@ async fn postgres_rows_are_found_by_keys_of_every_kind() {
 
 #[tokio::test]
 async fn postgres_a_key_that_is_no_value_of_the_columns_type_is_in_no_row() {
-    let (_client, config) = pg().await;
+    let (_db, config) = pg().await;
     let by_code = planned(&config, &["code"], Some(&["id"])).unwrap();
     let keys = texts(&["nonsense", "123e4567-e89b-12d3-a456-426614174000", "", "123e4567-e89b-12d3-a456-426614174003"]);
     let found = ask(by_code.as_ref(), &[keys]).await;
@@ -123,11 +120,8 @@ async fn postgres_a_key_that_is_no_value_of_the_columns_type_is_in_no_row() {
 
 #[tokio::test]
 async fn postgres_a_thousand_keys_are_one_question_answered_by_the_index_and_questions_do_not_wait_for_each_other() {
-    let (client, config) = pg().await;
-    client
-        .batch_execute("INSERT INTO customers (id, region, name) SELECT g, 'g', g::text FROM generate_series(10, 100000) g; ANALYZE customers")
-        .await
-        .unwrap();
+    let (db, config) = pg().await;
+    db.run("INSERT INTO customers (id, region, name) SELECT g, 'g', g::text FROM generate_series(10, 100000) g; ANALYZE customers").await;
     let lookup = planned(&config, &["id"], Some(&["name"])).unwrap();
     assert!(lookup.max_keys() >= 1000);
     let reader = opened(lookup.as_ref()).await;
@@ -136,13 +130,13 @@ async fn postgres_a_thousand_keys_are_one_question_answered_by_the_index_and_que
     assert!(answers.iter().all(|a| a.iter().map(RecordBatch::num_rows).sum::<usize>() == 1000));
     let pair = |name: &str| format!("(CAST('g' AS character varying(10)), CAST('{name}' AS text))");
     let explain = format!("EXPLAIN SELECT id FROM customers WHERE (region, name) IN ({}, {})", pair("77"), pair("78"));
-    let plan: String = client.query(&explain, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0) + "\n").collect();
+    let plan = db.rows(&explain).await.join("\n");
     assert!(plan.contains("Bitmap") || plan.contains("Index"), "{plan}");
 }
 
 #[tokio::test]
 async fn postgres_a_lost_connection_is_worth_another_try_and_the_next_question_opens_a_new_one() {
-    let (client, config) = pg().await;
+    let (db, config) = pg().await;
     let proxy = Proxy::to(service("POSTGRES_URL").rsplit_once('@').unwrap().1.split('/').next().unwrap());
     let config = with(&config, "url", json!(proxy.url(config["url"].as_str().unwrap())));
     let lookup = planned(&config, &["id"], Some(&["name"])).unwrap();
@@ -157,13 +151,13 @@ async fn postgres_a_lost_connection_is_worth_another_try_and_the_next_question_o
     assert!(lookup.check().await.unwrap_err().is_retryable());
     proxy.back();
     assert_eq!(shown(&reader.get(&keys).await.unwrap()), ["1|Ann"]);
-    client.batch_execute("UPDATE customers SET name = 'Anna' WHERE id = 1").await.unwrap();
+    db.run("UPDATE customers SET name = 'Anna' WHERE id = 1").await;
     assert_eq!(shown(&reader.get(&keys).await.unwrap()), ["1|Anna"], "rows that others change are seen by the next question");
 }
 
 #[tokio::test]
 async fn postgres_what_cannot_be_asked_is_refused_and_says_what_is_wrong() {
-    let (client, config) = pg().await;
+    let (db, config) = pg().await;
     let refused = |config: &Value, key: &[&str], columns: Option<&[&str]>| planned(config, key, columns).err().unwrap();
     let password = config["url"].as_str().unwrap().replace("karez:karez@", "karez:wrong@");
     for (error, expected) in [
@@ -178,15 +172,15 @@ async fn postgres_what_cannot_be_asked_is_refused_and_says_what_is_wrong() {
     }
     let lookup = planned(&config, &["id"], Some(&["name"])).unwrap();
     let reader = opened(lookup.as_ref()).await;
-    client.batch_execute("ALTER TABLE customers RENAME COLUMN name TO called").await.unwrap();
+    db.run("ALTER TABLE customers RENAME COLUMN name TO called").await;
     let e = reader.get(&keys_of(lookup.as_ref(), &[numbers([1])])).await.unwrap_err();
     assert!(!e.is_retryable() && e.whose() == Whose::User && e.to_string().contains("name"), "{e}");
 }
 
 #[tokio::test]
 async fn postgres_more_rows_than_a_look_up_can_take_are_refused_before_they_are_all_in_memory() {
-    let (client, config) = pg().await;
-    client.batch_execute("CREATE TABLE many AS SELECT 1 AS k, g FROM generate_series(1, 300000) g").await.unwrap();
+    let (db, config) = pg().await;
+    db.run("CREATE TABLE many AS SELECT 1 AS k, g FROM generate_series(1, 300000) g").await;
     let table = config["table"].as_str().unwrap().replace("customers", "many");
     let lookup = planned(&with(&config, "table", json!(table)), &["k"], None).unwrap();
     let e = opened(lookup.as_ref()).await.get(&keys_of(lookup.as_ref(), &[numbers([1])])).await.unwrap_err();
@@ -195,38 +189,30 @@ async fn postgres_more_rows_than_a_look_up_can_take_are_refused_before_they_are_
 
 // ===== MySQL and MariaDB =====
 
-const MY_CUSTOMERS: [&str; 2] = [
-    "CREATE TABLE customers (id BIGINT PRIMARY KEY, region VARCHAR(10) NOT NULL, number BIGINT UNSIGNED, small TINYINT, credit DECIMAL(10, 2),
-        since TIMESTAMP(6) NULL, day DATE, mood ENUM('glad', 'sad'), raw VARBINARY(8), name VARCHAR(40), UNIQUE (region, name)) CHARACTER SET utf8mb4",
-    "INSERT INTO customers VALUES
+const MY_CUSTOMERS: &str = "
+    CREATE TABLE customers (id BIGINT PRIMARY KEY, region VARCHAR(10) NOT NULL, number BIGINT UNSIGNED, small TINYINT, credit DECIMAL(10, 2),
+        since TIMESTAMP(6) NULL, day DATE, mood ENUM('glad', 'sad'), raw VARBINARY(8), name VARCHAR(40), UNIQUE (region, name)) CHARACTER SET utf8mb4;
+    INSERT INTO customers VALUES
         (1, 'eu', 18446744073709551615, 7, 10.5, '2024-01-31 05:00:00.123456', '2024-01-31', 'glad', X'00ff', 'Ann'),
         (2, 'eu', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'B''o\\\\b'),
-        (3, 'us', 3, -3, 7, NULL, NULL, 'sad', NULL, 'Ann')",
-];
+        (3, 'us', 3, -3, 7, NULL, NULL, 'sad', NULL, 'Ann')";
 
-/// A database with customers; a connection to it, and its look-up options.
-async fn my(variable: &str) -> (Conn, Value) {
-    let address = service(variable);
-    let database = unique("lookup");
-    let mut conn = Conn::new(OptsBuilder::from_opts(Opts::from_url(&address).unwrap()).prefer_socket(false)).await.unwrap();
-    for statement in [format!("CREATE DATABASE {database}"), format!("USE {database}"), "SET time_zone = '+00:00'".to_owned()] {
-        conn.query_drop(statement).await.unwrap();
-    }
-    for statement in MY_CUSTOMERS {
-        conn.query_drop(statement).await.unwrap();
-    }
-    let url = format!("{}/{database}", address.rsplit_once('/').unwrap().0);
-    (conn, json!({ "url": url, "table": "customers" }))
+/// A database with customers; its look-up options.
+async fn my(server: Server) -> (Base, Value) {
+    let base = Base::new(server).await;
+    base.sql(MY_CUSTOMERS).await;
+    let config = json!({ "url": base.url, "table": "customers" });
+    (base, config)
 }
 
-const MY: [&str; 2] = ["MYSQL_URL", "MARIADB_URL"];
+const MY: [Server; 2] = [Server::Mysql, Server::Mariadb];
 
 #[tokio::test]
 async fn mysql_and_mariadb_rows_are_found_by_keys_of_every_kind() {
     for server in MY {
-        let (_conn, config) = my(server).await;
+        let (_base, config) = my(server).await;
         let by_id = planned(&config, &["id"], Some(&["name", "credit"])).unwrap();
-        assert_eq!(ask(by_id.as_ref(), &[numbers([3, 1, 9])]).await, ["1|Ann|10.50", "3|Ann|7.00"], "{server}");
+        assert_eq!(ask(by_id.as_ref(), &[numbers([3, 1, 9])]).await, ["1|Ann|10.50", "3|Ann|7.00"], "{server:?}");
         for (key, values, expected) in [
             ("region", texts(&["eu", "xx"]), vec!["eu|1", "eu|2"]),
             ("name", texts(&["B'o\\b", "it's", "\0"]), vec!["B'o\\b|2"]),
@@ -239,53 +225,53 @@ async fn mysql_and_mariadb_rows_are_found_by_keys_of_every_kind() {
             ("raw", Arc::new(BinaryArray::from_vec(vec![&[0, 255], &[1]])) as ArrayRef, vec!["00ff|1"]),
         ] {
             let lookup = planned(&config, &[key], Some(&["id"])).unwrap();
-            assert_eq!(ask(lookup.as_ref(), &[values]).await, expected, "{server} by {key}");
+            assert_eq!(ask(lookup.as_ref(), &[values]).await, expected, "{server:?} by {key}");
         }
         let by_both = planned(&config, &["region", "name"], Some(&["id"])).unwrap();
-        assert_eq!(ask(by_both.as_ref(), &[texts(&["eu", "us", "us"]), texts(&["Ann", "Ann", "Bob"])]).await, ["eu|Ann|1", "us|Ann|3"], "{server}");
+        assert_eq!(ask(by_both.as_ref(), &[texts(&["eu", "us", "us"]), texts(&["Ann", "Ann", "Bob"])]).await, ["eu|Ann|1", "us|Ann|3"], "{server:?}");
         let all = planned(&config, &["id"], None).unwrap();
-        assert_eq!(all.schema().fields().len(), 10, "{server}");
-        assert_eq!(ask(all.as_ref(), &[numbers([2])]).await.len(), 1, "{server}");
+        assert_eq!(all.schema().fields().len(), 10, "{server:?}");
+        assert_eq!(ask(all.as_ref(), &[numbers([2])]).await.len(), 1, "{server:?}");
     }
 }
 
 #[tokio::test]
 async fn mysql_and_mariadb_a_lost_connection_is_worth_another_try_and_the_next_question_opens_a_new_one() {
     for server in MY {
-        let (mut conn, config) = my(server).await;
-        let proxy = Proxy::to(service(server).rsplit_once('@').unwrap().1.split('/').next().unwrap());
+        let (base, config) = my(server).await;
+        let proxy = Proxy::to(base.url.rsplit_once('@').unwrap().1.split('/').next().unwrap());
         let config = with(&config, "url", json!(proxy.url(config["url"].as_str().unwrap())));
         let lookup = planned(&config, &["id"], Some(&["name"])).unwrap();
         let reader = opened(lookup.as_ref()).await;
         let keys = keys_of(lookup.as_ref(), &[numbers([1])]);
-        assert_eq!(shown(&reader.get(&keys).await.unwrap()), ["1|Ann"], "{server}");
+        assert_eq!(shown(&reader.get(&keys).await.unwrap()), ["1|Ann"], "{server:?}");
         proxy.gone();
         for _ in 0..3 {
             let e: Error = reader.get(&keys).await.unwrap_err();
-            assert!(e.is_retryable() && e.whose() == Whose::External, "{server}: {e}");
+            assert!(e.is_retryable() && e.whose() == Whose::External, "{server:?}: {e}");
         }
         proxy.back();
-        conn.query_drop("UPDATE customers SET name = 'Anna' WHERE id = 1").await.unwrap();
-        assert_eq!(shown(&reader.get(&keys).await.unwrap()), ["1|Anna"], "{server}");
+        base.sql("UPDATE customers SET name = 'Anna' WHERE id = 1").await;
+        assert_eq!(shown(&reader.get(&keys).await.unwrap()), ["1|Anna"], "{server:?}");
     }
 }
 
 #[tokio::test]
 async fn mysql_and_mariadb_questions_of_a_thousand_keys_do_not_wait_for_each_other_and_too_many_rows_are_refused() {
     for server in MY {
-        let (mut conn, config) = my(server).await;
-        conn.query_drop("CREATE TABLE many (k INT, g INT)").await.unwrap();
-        conn.query_drop("INSERT INTO many VALUES (1, 1)").await.unwrap();
+        let (base, config) = my(server).await;
+        base.sql("CREATE TABLE many (k INT, g INT)").await;
+        base.sql("INSERT INTO many VALUES (1, 1)").await;
         for _ in 0..17 {
-            conn.query_drop("INSERT INTO many SELECT k, g FROM many").await.unwrap();
+            base.sql("INSERT INTO many SELECT k, g FROM many").await;
         }
         let lookup = planned(&config, &["id"], Some(&["name"])).unwrap();
         let reader = opened(lookup.as_ref()).await;
         let keys = keys_of(lookup.as_ref(), &[numbers(0..1000)]);
         let answers = futures::future::try_join_all((0..8).map(|_| reader.get(&keys))).await.unwrap();
-        assert!(answers.iter().all(|a| a.iter().map(RecordBatch::num_rows).sum::<usize>() == 3), "{server}");
+        assert!(answers.iter().all(|a| a.iter().map(RecordBatch::num_rows).sum::<usize>() == 3), "{server:?}");
         let many = planned(&with(&config, "table", json!("many")), &["k"], None).unwrap();
         let e = opened(many.as_ref()).await.get(&keys_of(many.as_ref(), &[numbers([1])])).await.unwrap_err();
-        assert!(e.to_string().contains(&format!("more than {MAX_MATCHES} rows")), "{server}: {e}");
+        assert!(e.to_string().contains(&format!("more than {MAX_MATCHES} rows")), "{server:?}: {e}");
     }
 }
