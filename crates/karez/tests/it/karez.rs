@@ -1,6 +1,7 @@
 //! A folder with job files, and the `karez` binary run in it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -28,6 +29,12 @@ impl Bench {
         name
     }
 
+    /// Adds to the end of a file, which need not be there.
+    pub fn append(&self, name: &str, text: &str) {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path().join(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_karez"));
         command
@@ -50,6 +57,13 @@ impl Bench {
         let mut child = self.command(arguments).args(["--log-format", "json"]).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         Running { child, log, read: String::new() }
+    }
+
+    /// Starts a job whose log goes to the file `log`, so that it never waits for somebody to read it.
+    pub fn start_logging(&self, mut command: Command, log: &str) -> Logging {
+        let log = self.path().join(log);
+        let child = command.args(["--log-format", "json"]).stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        Logging { child, log }
     }
 
     /// Everything in the folder, hidden files included.
@@ -148,6 +162,69 @@ impl Drop for Running {
         // A test that failed leaves no process behind; one that has ended is not there any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// `karez run` under way with its log in a file.
+pub struct Logging {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Logging {
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits for a line of the log with this text.
+    #[track_caller]
+    pub fn until(&mut self, text: &str) -> &mut Self {
+        self.until_times(text, 1)
+    }
+
+    /// Waits until the text has been there so many times.
+    #[track_caller]
+    pub fn until_times(&mut self, text: &str, times: usize) -> &mut Self {
+        eventually(text, || {
+            if self.log().matches(text).count() >= times {
+                return Some(());
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "ended before `{text}`:\n{}", self.log());
+            std::thread::park_timeout(Duration::from_millis(10));
+            None
+        });
+        self
+    }
+
+    /// What the process has in memory.
+    pub fn resident_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let kb = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+        kb.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end, which must be a good one.
+    #[track_caller]
+    pub fn end(mut self) {
+        let ended = self.child.wait().unwrap();
+        assert!(ended.success(), "{ended}:\n{}", self.log());
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        // Only where a test fails is it still there.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            eprintln!("{}", self.log());
+        }
     }
 }
 

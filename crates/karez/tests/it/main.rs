@@ -8,6 +8,8 @@ mod flights;
 mod full_disk;
 mod golden;
 mod karez;
+mod look_ups;
 mod many_panes;
 mod random_graphs;
 mod scenarios;
+mod slow_tables;

@@ -9,59 +9,19 @@ mod two_branches;
 mod user_stats;
 
 use std::cell::Cell;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use karez_testkit::{Database, Topic, service, unique};
 use serde_json::Value;
 
-use crate::karez::{Bench, Done, eventually};
+use crate::karez::{Bench, Done, Logging, eventually};
 
 /// An example with names of its own on the shared servers.
 pub struct Scenario {
     bench: Bench,
     environment: Vec<(&'static str, String)>,
     starts: Cell<u32>,
-}
-
-/// A job under way. What it logs goes to a file, so that it never waits for somebody to read it.
-pub struct Running {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Running {
-    /// Waits for a line of the log with this text.
-    #[track_caller]
-    pub fn until(&mut self, text: &str) {
-        let log = || std::fs::read_to_string(&self.log).unwrap();
-        eventually(text, || {
-            if log().contains(text) {
-                return Some(());
-            }
-            assert!(self.child.try_wait().unwrap().is_none(), "ended before `{text}`:\n{}", log());
-            std::thread::park_timeout(std::time::Duration::from_millis(10));
-            None
-        });
-    }
-
-    /// `kill -9`.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Only where a test fails is it still there.
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-            eprintln!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
-        }
-    }
 }
 
 impl Scenario {
@@ -105,19 +65,16 @@ impl Scenario {
 
     /// Starts a job; it is running when this returns.
     #[track_caller]
-    pub fn start(&self, job: &str) -> Running {
+    pub fn start(&self, job: &str) -> Logging {
         self.starts.set(self.starts.get() + 1);
-        let log = self.path().join(format!("start-{}.log", self.starts.get()));
-        let mut command = self.command(&["run", job, "--log-format", "json"]);
-        let child = command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
-        let mut running = Running { child, log };
+        let mut running = self.bench.start_logging(self.command(&["run", job]), &format!("start-{}.log", self.starts.get()));
         running.until("JOB_STARTED");
         running
     }
 
     /// Kills a job with -9 behind a checkpoint of its own and starts it again.
     #[track_caller]
-    pub fn kill_and_restart(&self, job: &str, mut running: Running) -> Running {
+    pub fn kill_and_restart(&self, job: &str, mut running: Logging) -> Logging {
         running.until("CHECKPOINT_COMPLETED");
         running.kill();
         self.start(job)
@@ -125,10 +82,9 @@ impl Scenario {
 
     /// Stops a job behind a last checkpoint.
     #[track_caller]
-    pub fn stop(&self, id: &str, mut running: Running) {
+    pub fn stop(&self, id: &str, running: Logging) {
         Done::of(self.command(&["stop", id]).output().unwrap()).with(0);
-        let ended = running.child.wait().unwrap();
-        assert!(ended.success(), "{ended}:\n{}", std::fs::read_to_string(&running.log).unwrap());
+        running.end();
     }
 }
 
