@@ -65,6 +65,12 @@ pub fn unique_id(run: &str, node: &str, generation: u64, subtask: usize, number:
     hash(&[run.as_bytes(), node.as_bytes(), format!("{generation} {subtask} {number}").as_bytes()])
 }
 
+/// Why letters of a node in a changelog are not fed again.
+#[must_use]
+pub fn of_changes(node: &str) -> String {
+    format!("`{node}` is in a changelog: a change that is fed later would undo newer ones of its key")
+}
+
 /// Sixteen hexadecimal digits.
 fn hash(parts: &[&[u8]]) -> String {
     let mut bytes = Vec::new();

@@ -7,6 +7,7 @@
 mod bind;
 pub mod builder;
 mod chain;
+mod dead_letters;
 mod exchange;
 pub mod explain;
 mod guarantee;

@@ -16,7 +16,7 @@ use crate::job_graph::{Exchange, JobGraph};
 use crate::optimise;
 use crate::stream_graph::StreamGraph;
 use crate::validate::Topology;
-use crate::{chain, exchange, guarantee, parallelism, validate};
+use crate::{chain, dead_letters, exchange, guarantee, parallelism, validate};
 
 /// What is wrong with one node, or with the job.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -167,5 +167,6 @@ fn physical<'g>(graph: &'g StreamGraph, registry: &Registry, overrides: &Overrid
     let parallelism = parallelism::decide(&topology, &binding, &mut notes, errors);
     let exchanges = exchange::decide(&topology, &binding, &parallelism, errors);
     guarantee::check(&topology, &binding, &mut notes, errors);
+    dead_letters::note(&topology, &binding, &mut notes);
     Physical { topology, binding, parallelism, exchanges, notes }
 }

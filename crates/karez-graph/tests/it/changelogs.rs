@@ -1,4 +1,4 @@
-use karez_graph::{JobSettings, RequestedExchange, StreamGraph, StreamGraphBuilder};
+use karez_graph::{JobSettings, OnError, RequestedExchange, StreamGraph, StreamGraphBuilder};
 use serde_json::{Value, json};
 
 use crate::bench::{op, plan, refusal, settings, shape, sink, source};
@@ -74,5 +74,31 @@ fn a_changelog_keeps_its_order_where_parallelism_changes_and_is_never_rebalanced
         refusal(&filtered(Some(RequestedExchange::Rebalance))),
         "`f`, `inputs[0]`: `n` gives a changelog, and spreading it in turn would bring the changes to one row out of order; \
          give `n` and `f` the same `parallelism`, or ask for `exchange: global`"
+    );
+}
+
+#[test]
+fn that_letters_of_a_node_in_a_changelog_cannot_be_replayed_is_noted_and_of_others_is_not() {
+    let job = |sink_keeps: OnError| {
+        StreamGraph::builder(settings())
+            .add_source("in", source(json!({ "unbounded": true })))
+            .on_error(OnError::DeadLetter)
+            .add_operator("n", op("count", json!({ "keyBy": ["id"] })))
+            .on_error(OnError::DeadLetter)
+            .add_sink("out", sink(json!({ "key": ["id"] })))
+            .on_error(sink_keeps)
+            .add_sink("letters", sink(json!({})))
+            .connect("in", "n")
+            .connect("n", "out")
+            .connect_port("in", "errors", "letters")
+            .connect_port("n", "errors", "letters")
+    };
+    let noted = |graph: &StreamGraphBuilder| plan(graph).unwrap().notes;
+    assert_eq!(noted(&job(OnError::Skip)), [""; 0]);
+    assert_eq!(
+        noted(&job(OnError::DeadLetter).connect_port("out", "errors", "letters")),
+        [
+            "the dead letters of `out` can be looked at, not replayed: `out` is in a changelog: a change that is fed later would undo newer ones of its key"
+        ]
     );
 }

@@ -175,9 +175,7 @@ impl<'a> Coordinator<'a> {
         }
         if self.durable.is_some() && !self.shared.paused.load(Ordering::Relaxed) {
             let answer = self.replay().await?;
-            for refused in &answer.refused {
-                tracing::warn!(job_id = %self.shared.id, "a queued dead letter cannot be fed: {refused}");
-            }
+            self.tell_refused(&answer);
         }
         loop {
             if let Some(outcome) = self.state.outcome.take() {
@@ -237,7 +235,11 @@ impl<'a> Coordinator<'a> {
                 }
             }
             TaskEvent::Snapshot(task, checkpoint, snapshot) => self.write(task, Occasion::Barrier, checkpoint, snapshot),
+            TaskEvent::LettersTooLate(replay, letters) => {
+                tracing::warn!(job_id = %self.shared.id, replay, letters, "the input of a node ended as it was given dead letters: they are not fed");
+            }
             TaskEvent::Ended(task, checkpoint, snapshot) => {
+                self.replays.input_ended(task);
                 if self.durable.is_some() {
                     self.write(task, Occasion::End, checkpoint, snapshot);
                 } else {
@@ -326,10 +328,8 @@ impl<'a> Coordinator<'a> {
                 self.shared.paused.store(false, Ordering::Relaxed);
                 self.shared.status.send_replace(JobStatus::Running);
                 let _ = reply.send(Ok(()));
-                if self.durable.is_some()
-                    && let Err(e) = self.replay().await
-                {
-                    tracing::warn!(job_id = %self.shared.id, error = %e, "queued dead letters are not fed now");
+                if self.durable.is_some() {
+                    self.replay_if_possible().await;
                 }
             }
             Request::Replay(reply) => {
@@ -339,6 +339,10 @@ impl<'a> Coordinator<'a> {
                 let _ = reply.send(answer);
             }
             Request::Drain(reply) => {
+                // What was queued while it was paused comes before the end.
+                if self.durable.is_some() && self.shared.paused.load(Ordering::Relaxed) {
+                    self.replay_if_possible().await;
+                }
                 self.drain();
                 self.shared.paused.store(false, Ordering::Relaxed);
                 self.shared.status.send_replace(JobStatus::Running);
@@ -356,7 +360,7 @@ impl<'a> Coordinator<'a> {
     /// Hands queued dead letters to the tasks they belong to.
     async fn replay(&mut self) -> Result<ReplayAnswer> {
         let watermarks = self.splits.iter().filter_map(|s| Some((s.vertex, s.restored_watermark?))).collect();
-        let (commands, answer) = self.replays.hand_out(self.graph, &self.state.ended, &watermarks).await?;
+        let (commands, answer) = self.replays.hand_out(self.graph, &watermarks).await?;
         for (task, command) in commands {
             self.tell(task, command);
         }
@@ -364,6 +368,20 @@ impl<'a> Coordinator<'a> {
             tracing::info!(job_id = %self.shared.id, job_name = %self.shared.name, event = "LETTERS_REPLAYED", letters = answer.letters, "dead letters are fed again");
         }
         Ok(answer)
+    }
+
+    /// The same where nobody waits for the answer.
+    async fn replay_if_possible(&mut self) {
+        match self.replay().await {
+            Ok(answer) => self.tell_refused(&answer),
+            Err(e) => tracing::warn!(job_id = %self.shared.id, error = %e, "queued dead letters are not fed now"),
+        }
+    }
+
+    fn tell_refused(&self, answer: &ReplayAnswer) {
+        for refused in &answer.refused {
+            tracing::warn!(job_id = %self.shared.id, "a queued dead letter cannot be fed: {refused}");
+        }
     }
 
     /// Sources read nothing until they are told to go on; a restart does not change that.

@@ -28,6 +28,8 @@ pub(super) struct Replays {
     acked: HashMap<(CheckpointId, TaskId), Vec<Progress>>,
     /// What tasks said when they ended.
     ended: HashMap<TaskId, Vec<Progress>>,
+    /// Tasks whose input has ended, their last state written or not.
+    closed: HashSet<TaskId>,
 }
 
 /// What came of looking for queued letters.
@@ -46,12 +48,12 @@ impl Replays {
     /// With what the restored checkpoint knows.
     pub(super) fn new(job: Option<PathBuf>, run: RunId, restored: Option<&Manifest>) -> Self {
         let restored = restored.iter().flat_map(|m| &m.replays).map(|p| (p.replay.clone(), p.clone())).collect();
-        Self { job, run, restored, handed_out: HashSet::new(), acked: HashMap::new(), ended: HashMap::new() }
+        Self { job, run, restored, handed_out: HashSet::new(), acked: HashMap::new(), ended: HashMap::new(), closed: HashSet::new() }
     }
 
     /// Looks for letters of this run that have not been fed nor handed out. Those of a run that this one goes on from by a savepoint are fed to their
     /// end where the savepoint stands in the middle of them.
-    pub(super) async fn hand_out(&mut self, graph: &JobGraph, ended: &HashSet<TaskId>, watermarks: &HashMap<usize, Watermark>) -> Result<Handed> {
+    pub(super) async fn hand_out(&mut self, graph: &JobGraph, watermarks: &HashMap<usize, Watermark>) -> Result<Handed> {
         let Some(job) = self.job.clone() else {
             return Err(Error::user("this job runs without a state directory, so there is nothing to feed letters from"));
         };
@@ -69,7 +71,7 @@ impl Replays {
             let known = self.restored.get(&request.id);
             let mine = request.run == self.run || known.is_some();
             if mine && !known.is_some_and(Progress::is_complete) && self.handed_out.insert(request.id.clone()) {
-                Plan { graph, ended, watermarks }.hand_out(request, known, &mut handed);
+                Plan { graph, ended: &self.closed, watermarks }.hand_out(request, known, &mut handed);
             }
         }
         Ok(handed)
@@ -78,6 +80,11 @@ impl Replays {
     /// A task has passed a barrier. Also that nothing had been fed by then is to be known, in case it ends before the checkpoint is complete.
     pub(super) fn acked(&mut self, checkpoint: CheckpointId, task: TaskId, progress: Vec<Progress>) {
         self.acked.insert((checkpoint, task), progress);
+    }
+
+    /// The input of a task has ended: it takes no more letters.
+    pub(super) fn input_ended(&mut self, task: TaskId) {
+        self.closed.insert(task);
     }
 
     /// A task has ended.
@@ -149,10 +156,6 @@ impl Plan<'_> {
     }
 
     fn task(&self, place: &Place, number: usize, letter: &Letter) -> Result<TaskId, String> {
-        if letter.row.is_some() {
-            // Bytes say what they are.
-            without_changes(&letter.node, &place.schema)?;
-        }
         let parallelism = self.graph.vertices[place.vertex].parallelism;
         let subtask = match &place.key {
             _ if place.global => 0,
@@ -200,7 +203,7 @@ impl Plan<'_> {
 fn place(graph: &JobGraph, node: &str) -> Result<Place, String> {
     for (vertex, v) in graph.vertices.iter().enumerate() {
         if let Some(source) = v.source.as_ref().filter(|s| s.name == node) {
-            return Ok(Place { vertex, entry: Entry::Source, schema: Arc::clone(&source.schema.arrow), key: None, global: false });
+            return Ok(Place { vertex, entry: Entry::Source, schema: without_changes(node, &source.schema.arrow)?, key: None, global: false });
         }
         if let Some((at, operator)) = v.operators.iter().enumerate().find(|(_, o)| o.name == node) {
             let schema = without_changes(node, &operator.inputs[0].arrow)?;
@@ -227,7 +230,7 @@ fn place(graph: &JobGraph, node: &str) -> Result<Place, String> {
 
 fn without_changes(node: &str, schema: &SchemaRef) -> Result<SchemaRef, String> {
     if schema.column_with_name(CHANGE_COLUMN).is_some() {
-        return Err(format!("`{node}` takes changes, and a letter does not say whether its row was added or taken away"));
+        return Err(dead_letter::of_changes(node));
     }
     Ok(Arc::clone(schema))
 }
@@ -238,9 +241,6 @@ fn without_changes(node: &str, schema: &SchemaRef) -> Result<SchemaRef, String> 
 /// Why not.
 pub fn check(graph: &JobGraph, letter: &Letter) -> Result<(), String> {
     let place = place(graph, &letter.node)?;
-    if letter.row.is_some() {
-        without_changes(&letter.node, &place.schema)?;
-    }
     match (&letter.row, &letter.raw, place.entry) {
         (Some(row), ..) => dead_letter::row_batch(&visible_schema(&place.schema), row).map(drop).map_err(|e| e.to_string()),
         (None, Some(_), Entry::Source) => {

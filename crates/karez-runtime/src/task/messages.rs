@@ -53,6 +53,8 @@ pub enum TaskEvent {
     SplitFinished(TaskId, Split),
     /// All its inputs have ended and everything behind them has been handed on: its last state, stamped with the checkpoint after the newest it has seen.
     Ended(TaskId, CheckpointId, Box<TaskSnapshot>),
+    /// So many letters of a replay came when its input had ended: they are not fed.
+    LettersTooLate(String, usize),
 }
 
 /// A task's part of a checkpoint.

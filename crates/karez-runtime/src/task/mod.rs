@@ -244,6 +244,7 @@ impl Task {
             Command::Pause => flow.paused = true,
             Command::Resume => flow.paused = false,
             Command::Finish => {}
+            Command::Replay(work) if flow.ended => self.tell(TaskEvent::LettersTooLate(work.replay, work.letters.len())),
             Command::Replay(work) => self.replays.give(work),
             Command::Letters(rows) => {
                 let Some(sink) = &mut self.sink else { return Err(Error::internal("letters of a commit for a task without a sink")) };

@@ -31,7 +31,11 @@ struct Stamp {
 impl Stamp {
     fn letter(&mut self, bad: BadRecord, now_ms: i64) -> Letter {
         let id = self.id(&bad);
-        let BadRecord { reason, origin, raw, row } = bad;
+        let BadRecord { mut reason, origin, raw, row } = bad;
+        if reason.contains('\0') {
+            // A reason quotes the value at fault, and some databases have no text with a zero in it. In `row` it is written out, `raw` are bytes.
+            reason = reason.replace('\0', "\\0");
+        }
         let (job, run, node) = (self.job.to_string(), self.run.clone(), self.node.clone());
         Letter { id, time_ms: now_ms, job, run, node, reason, origin, raw, row }
     }

@@ -20,7 +20,7 @@ pub(super) struct MessageLetters {
 impl MessageLetters {
     pub(super) fn new(plan: Arc<Plan>) -> Result<Self> {
         if plan.changes() {
-            return Err(Error::user("a message of changes cannot be decoded again by itself; give the letter a `row` instead"));
+            return Err(Error::user("a message of changes is not decoded again by itself: it would undo newer changes of its key"));
         }
         Ok(Self { decoder: plan.decode.decoder()?, plan })
     }

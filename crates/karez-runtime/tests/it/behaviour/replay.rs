@@ -284,6 +284,36 @@ async fn a_paused_job_feeds_letters_when_it_goes_on() {
 }
 
 #[tokio::test]
+async fn letters_given_to_a_paused_job_are_fed_before_its_input_is_ended() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::transactional());
+    let job = graph(exactly_once(RestartStrategy::None {})).add_source("in", source(&stepped)).add_sink("out", sink(&store)).connect("in", "out");
+    let handle = bench.start(&job).await;
+    handle.pause().await.unwrap();
+    replay(&bench, &handle, vec![raw("a", "in", "1 1 0")]).await;
+    within("the drain", handle.drain()).await.unwrap();
+    completes(&handle).await;
+    assert_eq!(store.numbers(1), [1]);
+    assert!(seen(&bench).replays[0].is_complete());
+}
+
+#[tokio::test]
+async fn letters_that_come_as_the_input_ends_are_not_fed_and_the_run_does_not_say_they_were() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::of([vec![(0, 1, 0)]]), Store::transactional());
+    let job = graph(exactly_once(RestartStrategy::None {})).add_source("in", source(&stepped)).add_sink("out", sink(&store)).connect("in", "out");
+    // It tries for a while to write what it has read: by then its input has ended.
+    store.away.store(5, SeqCst);
+    let handle = bench.start(&job).await;
+    until("it is at its end", || handle.report().nodes[1].metrics.retried > 0).await;
+    give(&bench, handle.run(), vec![raw("a", "in", "1 2 0")]);
+    // The job may end before it answers.
+    drop(handle.replay().await);
+    completes(&handle).await;
+    assert_eq!(store.numbers(1), [1]);
+    let seen = seen(&bench);
+    assert!(seen.finished && seen.replays.iter().all(|r| r.fed.is_empty()), "{:?}", seen.replays);
+}
+
+#[tokio::test]
 async fn a_run_for_letters_alone_reads_nothing_else_and_completes() {
     let (bench, stepped, store) = (Bench::new(), Stepped::of([vec![(1, 1, 0)]]), Store::transactional());
     let job = graph(exactly_once(RestartStrategy::None {})).add_source("in", source(&stepped)).add_sink("out", sink(&store)).connect("in", "out");

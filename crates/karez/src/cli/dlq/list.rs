@@ -12,7 +12,7 @@ use super::super::connectors::table;
 use super::super::{Outcome, output};
 use super::filter::Filter;
 use super::ledger::{Ledger, Status};
-use super::{DlqJob, instant, outputs};
+use super::{DlqJob, instant, outputs, plain};
 
 /// Characters of a reason that letters are grouped by and that a table shows.
 const REASON_CHARS: usize = 160;
@@ -112,14 +112,14 @@ fn print(total: &Group, groups: &[((String, String), Group)], newest: &[Letter],
     if each && !newest.is_empty() {
         let mut rows = table(["id", "time", "node", "status", "reason"]);
         for l in newest {
-            rows.add_row([l.id.clone(), short(l.time_ms), l.node.clone(), ledger.status(&l.id).to_string(), shortened(&l.reason)]);
+            rows.add_row([l.id.clone(), short(l.time_ms), l.node.clone(), ledger.status(&l.id).to_string(), plain(&shortened(&l.reason))]);
         }
         output::line(rows)?;
     } else if !groups.is_empty() {
         let mut rows = table(["node", "reason", "letters", "open", "queued", "replayed", "first", "last"]);
         for ((node, reason), g) in groups {
             let counts = [g.letters, g.open, g.queued, g.replayed].map(|n| n.to_string());
-            rows.add_row([node.clone(), reason.clone()].into_iter().chain(counts).chain([short(g.first_ms), short(g.last_ms)]));
+            rows.add_row([node.clone(), plain(reason)].into_iter().chain(counts).chain([short(g.first_ms), short(g.last_ms)]));
         }
         output::line(rows)?;
     }

@@ -79,3 +79,23 @@ impl Opened {
 fn instant(ms: i64) -> String {
     chrono::DateTime::from_timestamp_millis(ms).map_or_else(|| format!("{ms} ms"), |t| t.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
+
+/// A text for a terminal: what could change how that shows it is written out.
+fn plain(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            plain.extend(c.escape_default())
+        } else {
+            plain.push(c)
+        }
+        plain
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn control_characters_are_written_out_for_a_terminal() {
+        assert_eq!(super::plain("a\u{1b}[2Jb\r\n\tä"), "a\\u{1b}[2Jb\\r\n\tä");
+    }
+}

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use karez_core::{Clock, Letter, SystemClock};
+use karez_core::{Clock, Letter, RunId, SystemClock};
 use karez_graph::JobGraph;
 use karez_runtime::checkpoint::Start;
-use karez_runtime::replay::{MAX_LETTERS, MAX_REQUESTS, check, queue};
+use karez_runtime::replay::{MAX_LETTERS, MAX_REQUESTS, check, queue, view};
 
 use super::super::log::LogFormat;
 use super::super::{Outcome, control, output, run};
@@ -90,7 +90,11 @@ pub(super) fn replay(args: &ReplayArgs, format: LogFormat) -> Outcome {
     for request in &queued {
         output::line(&request.id)?;
     }
-    match control::replay(&job.state_dir, job.id())? {
+    let told = match control::replay(&job.state_dir, job.id()) {
+        Ok(told) => told,
+        Err(e) => return unanswered(&job, &run, count, &e),
+    };
+    match told {
         Some(refused) if refused.is_empty() => {
             output::note(format_args!("{count} letters given to the running job; they count with its next checkpoint"))
         }
@@ -100,6 +104,16 @@ pub(super) fn replay(args: &ReplayArgs, format: LogFormat) -> Outcome {
         }
         None => output::note(format_args!("{count} letters queued; the job is not running, its next start feeds them")),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what has become of queued letters when the job ended before it answered, or could not be reached.
+fn unanswered(job: &Opened, run: &RunId, count: usize, why: &Failure) -> Outcome {
+    let why = why.message.trim_start_matches("error: ");
+    if view(&job.state_dir, job.id(), Some(run))?.is_some_and(|r| r.finished) {
+        return Err(Failure::failed(format!("error: {why}; its run is over now, and what it had not fed by then is open still")));
+    }
+    output::note(format_args!("{count} letters queued; {why}. If it has not taken them, its next start feeds them"));
     Ok(ExitCode::SUCCESS)
 }
 

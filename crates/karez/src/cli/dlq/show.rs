@@ -10,7 +10,7 @@ use karez_core::{Letter, dead_letter};
 use super::super::{Outcome, output};
 use super::filter::Filter;
 use super::ledger::Ledger;
-use super::{DlqJob, Failure, edited, instant, outputs};
+use super::{DlqJob, Failure, edited, instant, outputs, plain};
 
 #[derive(Args)]
 pub(crate) struct ShowArgs {
@@ -65,7 +65,7 @@ pub(super) fn show(args: &ShowArgs) -> Outcome {
 
 fn whole(letter: &Letter, ledger: &Ledger) -> String {
     let mut out = String::new();
-    let mut line = |key: &str, value: &str| _ = writeln!(out, "{key:<8}{value}");
+    let mut line = |key: &str, value: &str| _ = writeln!(out, "{key:<8}{}", plain(value));
     line("letter", &letter.id);
     let replay = ledger.replay(&letter.id).map_or(String::new(), |r| format!(" (replay {r})"));
     line("status", &format!("{}{replay}", ledger.status(&letter.id)));
