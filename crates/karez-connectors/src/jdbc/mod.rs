@@ -129,7 +129,15 @@ impl Connector for JdbcConnector {
 
     fn read_back(&self, sink: &Value) -> Result<Option<ReadBack>, ConfigErrors> {
         let options: JdbcSinkOptions = parse(sink)?;
-        let nothing_yet = matches!(options.access().target()?, Target::SqliteFile(path) if !path.exists());
+        let nothing_yet = match options.access().target()? {
+            Target::SqliteFile(path) if !path.exists() => true,
+            #[cfg(feature = "sqlite")]
+            Target::SqliteFile(path) => options.create_table && sqlite::source::lacks_table(&path, &options.table),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            Target::Server(url) => options.create_table && server::source::lacks_table(&driver(&options.access(), &url)?, &options.table),
+            #[allow(unreachable_patterns)]
+            _ => false,
+        };
         let place = sink.as_object().into_iter().flatten().filter(|(key, _)| PLACE.contains(&key.as_str()));
         let mut config: serde_json::Map<String, Value> = place.map(|(key, value)| (key.clone(), value.clone())).collect();
         config.insert("bounded".into(), true.into());

@@ -21,7 +21,10 @@ struct Place {
 pub(crate) fn remember(state_dir: &Path, id: &str, file: &Path) {
     let write = || {
         let place = Place { file: std::path::absolute(file)?, working_directory: std::env::current_dir()? };
-        std::fs::write(state_dir.join(id).join(NAME), serde_json::to_string_pretty(&place)? + "\n")
+        // Commands may read it at any moment.
+        let (file, temporary) = (state_dir.join(id).join(NAME), state_dir.join(id).join(format!(".{NAME}.inprogress")));
+        std::fs::write(&temporary, serde_json::to_string_pretty(&place)? + "\n")?;
+        std::fs::rename(temporary, file)
     };
     if let Err(e) = write() {
         tracing::warn!(job_id = id, "commands will need the job's file, its id will not do: {e}");

@@ -122,6 +122,9 @@ async fn drive(graph: JobGraph, options: JobOptions, state_dir: &Path, how: &How
             None
         }
     };
+    // Dead letters that were queued while the job was starting, by somebody who found no socket to say so.
+    let starting = handle.clone();
+    tokio::spawn(async move { drop(starting.replay().await) });
     let shown = tokio::spawn(progress::show(handle.clone(), progress::has_line(prints)));
     let outcome = until_end(&handle, &mut signals, how.drain).await;
     shown.abort();

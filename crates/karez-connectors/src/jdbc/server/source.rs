@@ -139,6 +139,15 @@ pub(super) fn at_once<T: Send>(work: impl Future<Output = Result<T, Wrong>> + Se
     })
 }
 
+/// Whether a database is there and has no such table.
+pub(in super::super) fn lacks_table(driver: &Arc<dyn Driver>, table: &str) -> bool {
+    let looked = at_once(async {
+        let mut session = driver.connect().await?;
+        Ok(session.describe(&TableName::parse(table)?).await?.is_none())
+    });
+    looked.unwrap_or(false)
+}
+
 /// The columns rows are read in the order of.
 fn order(options: &JdbcSourceOptions, relation: &Relation) -> Result<Vec<Column>, ConfigErrors> {
     let readable = |path: &str, name: &str| -> Result<Column, ConfigError> {

@@ -97,6 +97,11 @@ pub(in super::super) fn plan(options: &JdbcSourceOptions, path: PathBuf, context
     Ok(Arc::new(SqliteSource { plan: Arc::new(plan) }))
 }
 
+/// Whether a file has no such table.
+pub(in super::super) fn lacks_table(path: &std::path::Path, table: &str) -> bool {
+    Database::open_to_read(path).is_ok_and(|c| matches!(Table::describe(&c, table), Ok(None)))
+}
+
 /// A table, view or query, and its columns.
 pub(super) struct Relation {
     pub(super) what: String,

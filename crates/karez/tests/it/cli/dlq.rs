@@ -225,7 +225,9 @@ fn a_job_killed_at_any_moment_after_a_replay_counts_its_letters_once() {
         }
         running.signal(rustix::process::Signal::KILL);
         running.end();
-        let running = bench.start(&["run", "job.yaml"]);
+        let mut running = bench.start(&["run", "job.yaml"]);
+        // The killed one may have fed them all, and then they say nothing of whether this one can be told to stop by now.
+        running.until("CHECKPOINT_COMPLETED");
         letters(&bench, "replayed", 2);
         stop(&bench, running);
         assert_eq!(counts(&bench), ["1 3", "7 1"], "round {round}");
@@ -319,4 +321,21 @@ fn what_has_no_letters_to_read_says_so() {
     assert!(empty.contains("0 dead letters"), "{empty}");
     let not_run = bench.karez(&["dlq", "replay", "job.yaml", "--all"]).with(1).err;
     assert!(not_run.contains("has not been run"), "{not_run}");
+}
+
+/// A letter may come between the moment at which a job that starts has looked for letters and that at which it can be told of them.
+#[test]
+fn a_letter_that_is_queued_while_the_job_starts_is_fed_by_it() {
+    for _ in 0..3 {
+        let bench = Bench::new();
+        let running = started(&bench, &followed("letters", "ndjson"));
+        letters(&bench, "open", 2);
+        stop(&bench, running);
+        let mut running = bench.start(&["run", "job.yaml"]);
+        running.until("JOB_STARTED");
+        repair(&bench, &[]).with(0);
+        letters(&bench, "replayed", 2);
+        stop(&bench, running);
+        assert_eq!(counts(&bench), ["1 3", "7 1"]);
+    }
 }
