@@ -18,8 +18,9 @@ pub(crate) struct CrashArgs {
     /// How many rounds.
     #[arg(long, default_value_t = 50)]
     rounds: u64,
-    /// These jobs alone, separated by commas: window-to-sqlite, to-parquet, to-ndjson, two-sinks, and with servers, which are installed and started,
-    /// kafka-kafka, kafka-postgres, kafka-mysql, postgres-kafka, postgres-postgres. Default: those without servers.
+    /// These jobs alone, separated by commas: window-to-sqlite, to-parquet, to-ndjson, two-sinks, letters (dead letters are fed again meanwhile), and
+    /// with servers, which are installed and started, kafka-kafka, kafka-postgres, kafka-mysql, postgres-kafka, postgres-postgres. Default: those
+    /// without servers.
     #[arg(long, value_delimiter = ',', value_parser = job)]
     job: Option<Vec<Job>>,
     /// The `karez` binary. Default: the one beside this one.
@@ -83,10 +84,12 @@ pub(crate) fn run(arguments: &CrashArgs) -> Result<ExitCode, String> {
 /// Any of a job's rounds.
 fn choose(job: Job, fail_points: bool, random: &mut Random) -> Round {
     let parallelism = pick(&PARALLELISMS, random).to_vec();
-    let moment = |random: &mut Random| Kill::After(Duration::from_millis(random.below(800)));
+    // Letters are repaired and come back for some seconds.
+    let (limit_ms, skip) = if job == Job::Letters { (3_000, 20) } else { (800, 5) };
+    let moment = |random: &mut Random| Kill::After(Duration::from_millis(random.below(limit_ms)));
     let kills = match random.below(if fail_points { 6 } else { 3 }) {
         0 => vec![moment(random)],
-        1 => vec![Kill::AfterCheckpoints(1 + random.below(5))],
+        1 => vec![Kill::AfterCheckpoints(1 + random.below(skip))],
         2 => vec![moment(random), moment(random)],
         3 => vec![
             Kill::AfterCheckpoints(1 + random.below(4)),
@@ -95,7 +98,7 @@ fn choose(job: Job, fail_points: bool, random: &mut Random) -> Round {
         _ => {
             // Only where there are two subtasks is there a moment between their commits.
             let steps: Vec<_> = job.steps().into_iter().filter(|s| !s.ends_with("-commit-between") || parallelism[0] > 1).collect();
-            vec![Kill::At { step: pick(&steps, random), skip: random.below(5) }]
+            vec![Kill::At { step: pick(&steps, random), skip: random.below(skip) }]
         }
     };
     Round { job, parallelism, kills, server: None }

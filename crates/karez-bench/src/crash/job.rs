@@ -1,5 +1,6 @@
 //! The jobs that are killed.
 
+use super::letters;
 use super::servers::{Servers, System};
 
 /// Rows per second of file jobs, all subtasks together: a run takes 0.8 s.
@@ -16,6 +17,8 @@ pub enum Job {
     ToNdjson,
     /// Files to NDJSON files and, through a window, to SQLite.
     TwoSinks,
+    /// The same from files with bad rows, which become dead letters and are repaired and fed again while the job runs, dies and recovers.
+    Letters,
     /// A topic to a topic.
     KafkaKafka,
     /// A topic, a window by key, a table in PostgreSQL.
@@ -33,6 +36,8 @@ pub enum Job {
 enum Input {
     /// The files in `in`.
     Files,
+    /// The files in `bad`, without end; in the undisturbed run the same rows without mistakes, in `in`.
+    BadFiles,
     /// What stands in a server before the first round.
     Server(System),
 }
@@ -62,11 +67,12 @@ pub(super) struct Place<'a> {
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::WindowToSqlite,
         Self::ToParquet,
         Self::ToNdjson,
         Self::TwoSinks,
+        Self::Letters,
         Self::KafkaKafka,
         Self::KafkaPostgres,
         Self::KafkaMysql,
@@ -82,6 +88,7 @@ impl Job {
             Self::ToParquet => "to-parquet",
             Self::ToNdjson => "to-ndjson",
             Self::TwoSinks => "two-sinks",
+            Self::Letters => "letters",
             Self::KafkaKafka => "kafka-kafka",
             Self::KafkaPostgres => "kafka-postgres",
             Self::KafkaMysql => "kafka-mysql",
@@ -93,6 +100,7 @@ impl Job {
     const fn input(self) -> Input {
         match self {
             Self::WindowToSqlite | Self::ToParquet | Self::ToNdjson | Self::TwoSinks => Input::Files,
+            Self::Letters => Input::BadFiles,
             Self::KafkaKafka | Self::KafkaPostgres | Self::KafkaMysql => Input::Server(System::Kafka),
             Self::PostgresKafka | Self::PostgresPostgres => Input::Server(System::Postgres),
         }
@@ -103,7 +111,7 @@ impl Job {
             Self::WindowToSqlite => &[Output::Table],
             Self::ToParquet => &[Output::Parquet],
             Self::ToNdjson => &[Output::Ndjson],
-            Self::TwoSinks => &[Output::Ndjson, Output::Table],
+            Self::TwoSinks | Self::Letters => &[Output::Ndjson, Output::Table],
             Self::KafkaKafka | Self::PostgresKafka => &[Output::Server(System::Kafka)],
             Self::KafkaPostgres | Self::PostgresPostgres => &[Output::Server(System::Postgres)],
             Self::KafkaMysql => &[Output::Server(System::Mysql)],
@@ -114,7 +122,7 @@ impl Job {
     #[must_use]
     pub fn systems(self) -> Vec<System> {
         let input = match self.input() {
-            Input::Files => None,
+            Input::Files | Input::BadFiles => None,
             Input::Server(system) => Some(system),
         };
         let mut systems: Vec<_> = input.into_iter().collect();
@@ -145,10 +153,16 @@ impl Job {
         steps
     }
 
-    /// The job file. A reference run is not held back.
+    /// Whether it has dead letters that must be fed again before it ends.
+    pub(super) fn has_letters(self) -> bool {
+        self.input() == Input::BadFiles
+    }
+
+    /// The job file. A reference run is not held back, and no row of it is bad.
     pub(super) fn yaml(self, parallelism: usize, held_back: bool, place: Place<'_>) -> Result<String, String> {
         let rate = if held_back { format!("rateLimit: {RATE}") } else { "rateLimit: 1000000".to_owned() };
         let source = match self.input() {
+            Input::BadFiles => return Ok(letters::yaml(parallelism, held_back.then_some(RATE))),
             Input::Files => r#"connector: file, config: { path: "in/*.csv", format: csv }"#.to_owned(),
             Input::Server(system) => source(system, place.servers.address(system)?, place.input, true),
         };

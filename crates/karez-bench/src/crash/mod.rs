@@ -5,6 +5,7 @@
 
 mod input;
 mod job;
+mod letters;
 mod process;
 mod random;
 mod round;

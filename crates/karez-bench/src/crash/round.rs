@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use karez_testkit::unique;
 
-use super::input::write_input;
+use super::input::{write_bad_input, write_input};
 use super::job::{Job, Place};
+use super::letters::Clerk;
 use super::process::Process;
 use super::rows::{Difference, Rows};
 use super::servers::{Servers, System};
@@ -146,6 +147,21 @@ impl Ground {
         let output = self.output();
         let place = self.place(&output);
         self.job.make_output(place)?;
+        if !self.job.has_letters() {
+            return self.starts(round, place);
+        }
+        let clerk = Clerk::new(&self.karez, &self.folder, &self.job.yaml(1, true, place)?)?;
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| clerk.work(&over));
+            let outcome = self.starts(round, place);
+            over.store(true, Ordering::SeqCst);
+            outcome
+        })
+    }
+
+    /// Starts the job until it has come to its end.
+    fn starts(&self, round: &Round, place: Place<'_>) -> Result<Option<Outcome>, String> {
         let mut log = String::new();
         let mut kills = 0;
         for i in 0..=round.kills.len() {
@@ -217,6 +233,9 @@ impl Ground {
         let failed = |e: std::io::Error| format!("`{}` cannot be made ready: {e}", self.folder.display());
         if self.folder.exists() {
             std::fs::remove_dir_all(&self.folder).map_err(failed)?;
+        }
+        if self.job.has_letters() {
+            write_bad_input(&self.folder).map_err(failed)?;
         }
         write_input(&self.folder).map_err(failed)
     }

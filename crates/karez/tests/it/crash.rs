@@ -34,8 +34,13 @@ fn survive(job: Job, servers: &Arc<Servers>, rounds: impl IntoIterator<Item = Ro
 
 /// Three rounds: killed once, once, and twice.
 fn any_moment() -> Vec<Vec<Kill>> {
+    within(700)
+}
+
+/// The same for a job that takes so many milliseconds.
+fn within(limit_ms: u64) -> Vec<Vec<Kill>> {
     let mut random = Random::from_time();
-    let mut kill = || Kill::After(Duration::from_millis(random.below(700)));
+    let mut kill = || Kill::After(Duration::from_millis(random.below(limit_ms)));
     vec![vec![kill()], vec![kill()], vec![kill(), kill()]]
 }
 
@@ -173,6 +178,20 @@ fn parquet_files_survive_a_kill_around_a_rename_and_in_recovery() {
 #[test]
 fn ndjson_files_survive_a_kill_around_a_rename_and_in_recovery() {
     survives(Job::ToNdjson, &[1, 2], [at(&RENAME), in_recovery()].concat());
+}
+
+// ===== dead letters =====
+
+#[test]
+fn dead_letters_fed_again_count_once_whatever_moment_the_job_dies_at() {
+    survives(Job::Letters, &[1, 2], within(5_000));
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn dead_letters_fed_again_count_once_whatever_step_the_job_dies_at() {
+    let steps = [&CHECKPOINT[..2], &COMMIT[..1], &COMMIT[2..], &RENAME].concat();
+    survives(Job::Letters, &[2, 1], [at(&steps), in_recovery()].concat());
 }
 
 // ===== servers =====
