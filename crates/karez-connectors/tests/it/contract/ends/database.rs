@@ -10,7 +10,7 @@ use karez_testkit::{Database, Proxy, unique};
 use serde_json::{Value, json};
 
 use super::super::{End, Guarded, Remote, WRONG_PASSWORD};
-use super::common_types;
+use super::{BEFORE_THE_EPOCH_MS, common_types};
 
 /// A table that nobody else has.
 struct Table {
@@ -61,7 +61,7 @@ impl Table {
 }
 
 macro_rules! database_end {
-    ($name:ident, $about:literal, lacks $lacks:expr) => {
+    ($name:ident, $about:literal, since $least_instant_ms:expr) => {
         #[doc = $about]
         pub struct $name(Table);
 
@@ -98,7 +98,7 @@ macro_rules! database_end {
             }
 
             fn every_type(&self) -> RecordBatch {
-                common_types(&$lacks)
+                common_types(&[], $least_instant_ms)
             }
         }
 
@@ -128,6 +128,9 @@ macro_rules! database_end {
     };
 }
 
-database_end!(Postgres, "A table in PostgreSQL.", lacks []);
-database_end!(Mysql, "A table in MySQL 8.", lacks []);
-database_end!(Mariadb, "A table in MariaDB.", lacks []);
+/// Where the range of `TIMESTAMP` begins: one second behind the epoch.
+const FIRST_TIMESTAMP_MS: i64 = 1_000;
+
+database_end!(Postgres, "A table in PostgreSQL.", since BEFORE_THE_EPOCH_MS);
+database_end!(Mysql, "A table in MySQL 8.", since FIRST_TIMESTAMP_MS);
+database_end!(Mariadb, "A table in MariaDB.", since FIRST_TIMESTAMP_MS);

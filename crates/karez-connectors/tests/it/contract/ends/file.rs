@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
 use super::super::{End, as_lines, by_id, rows, rows_schema};
-use super::common_types;
+use super::{BEFORE_THE_EPOCH_MS, common_types};
 
 /// A folder for the target, and the numbers of the files put there from outside.
 struct Folder {
@@ -108,7 +108,7 @@ impl End for NdjsonFiles {
     }
 
     fn every_type(&self) -> RecordBatch {
-        common_types(&[])
+        common_types(&[], BEFORE_THE_EPOCH_MS)
     }
 }
 
@@ -155,6 +155,6 @@ impl End for ParquetFiles {
     }
 
     fn every_type(&self) -> RecordBatch {
-        common_types(&[])
+        common_types(&[], BEFORE_THE_EPOCH_MS)
     }
 }

@@ -10,7 +10,7 @@ use karez_testkit::{Proxy, Topic, service, unique};
 use serde_json::{Value, json};
 
 use super::super::{End, Guarded, Remote, WRONG_PASSWORD, by_id};
-use super::common_types;
+use super::{BEFORE_THE_EPOCH_MS, common_types};
 
 /// A topic of three partitions with JSON messages. It is there from the beginning: no sink of this system creates its target.
 pub struct Kafka {
@@ -79,7 +79,7 @@ impl End for SecureKafka {
     }
 
     fn every_type(&self) -> RecordBatch {
-        common_types(&[])
+        common_types(&[], BEFORE_THE_EPOCH_MS)
     }
 }
 
@@ -137,6 +137,6 @@ impl End for Kafka {
     }
 
     fn every_type(&self) -> RecordBatch {
-        common_types(&[])
+        common_types(&[], BEFORE_THE_EPOCH_MS)
     }
 }

@@ -7,7 +7,7 @@ use karez_core::Connector;
 use serde_json::{Value, json};
 
 use super::super::End;
-use super::common_types;
+use super::{BEFORE_THE_EPOCH_MS, common_types};
 
 pub struct Sqlite {
     folder: tempfile::TempDir,
@@ -67,6 +67,6 @@ impl End for Sqlite {
 
     fn every_type(&self) -> RecordBatch {
         // Its floats are of 64 bits.
-        common_types(&["real"])
+        common_types(&["real"], BEFORE_THE_EPOCH_MS)
     }
 }
