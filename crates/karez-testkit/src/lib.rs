@@ -18,7 +18,7 @@ pub use database::{Database, TextRows};
 pub use own_server::{OwnServer, Server};
 pub use proxy::Proxy;
 pub use scratch::Scratch;
-pub use topic::{Message, Topic, create_topic};
+pub use topic::{Message, Topic, create_topic, open_transactions};
 
 /// What the service's script printed under this name, such as `KAFKA_BOOTSTRAP` or `POSTGRES_URL`.
 ///

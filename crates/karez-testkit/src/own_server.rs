@@ -5,13 +5,15 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::unique;
+use crate::{Proxy, unique};
 
 /// The kinds there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // They name themselves.
 pub enum Server {
     Kafka,
+    /// Three members, each of which may be killed.
+    KafkaCluster,
     Postgres,
     Mysql,
     Mariadb,
@@ -22,6 +24,7 @@ impl Server {
     fn script(self) -> (&'static str, &'static str, u16) {
         match self {
             Self::Kafka => ("kafka.sh", "KAFKA_PORT", 2),
+            Self::KafkaCluster => ("kafka.sh", "KAFKA_PORT", 6),
             Self::Postgres => ("postgres.sh", "POSTGRES_PORT", 1),
             Self::Mysql => ("mysql.sh", "MYSQL_PORT", 1),
             Self::Mariadb => ("mariadb.sh", "MARIADB_PORT", 1),
@@ -78,7 +81,18 @@ impl OwnServer {
         Ok(own)
     }
 
-    /// Its address: of Kafka `host:port`, of a database its URL.
+    /// A Kafka broker, and the network that it tells its clients to come through: they go on with the address that it advertises.
+    ///
+    /// # Errors
+    /// What its script says.
+    pub fn kafka_behind_proxy() -> Result<(Self, Proxy), String> {
+        let port = Self::free_port(Server::Kafka)?;
+        let proxy = Proxy::to(("127.0.0.1", port));
+        let extra = format!("advertised.listeners=PLAINTEXT://{}", proxy.address());
+        Ok((Self::start_at(Server::Kafka, port, &[("KAFKA_EXTRA", &extra)])?, proxy))
+    }
+
+    /// Its address: of Kafka `host:port`, of a cluster three of them with commas between, of a database its URL.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -98,7 +112,15 @@ impl OwnServer {
         self.script(&["crash"]).map(drop)
     }
 
-    /// Starts it again on its data, after a crash; waits until it answers.
+    /// The same of one member of a cluster, from 1.
+    ///
+    /// # Errors
+    /// What its script says.
+    pub fn crash_member(&self, member: u32) -> Result<(), String> {
+        self.script(&["crash", &member.to_string()]).map(drop)
+    }
+
+    /// Starts it, or those of its members that do not run, again on its data, after a crash; waits until it answers.
     ///
     /// # Errors
     /// What its script says.
@@ -115,7 +137,7 @@ impl OwnServer {
     /// What the client says.
     pub fn client(&self, arguments: &[&str]) -> Result<String, String> {
         let verb = match self.server {
-            Server::Kafka => "tool",
+            Server::Kafka | Server::KafkaCluster => "tool",
             Server::Postgres => "psql",
             Server::Mysql | Server::Mariadb => "sql",
         };
@@ -127,6 +149,9 @@ impl OwnServer {
         let mut command = Command::new(scripts().join(script));
         command.args(arguments).env("KAREZ_SERVICES_DIR", &self.folder).env(port, self.port.to_string());
         command.env("KAREZ_SERVICES_TLS", services().join("tls")).env_remove("KAFKA_PROFILE");
+        if self.server == Server::KafkaCluster {
+            command.env("KAFKA_PROFILE", "cluster");
+        }
         command.envs(self.settings.iter().map(|(k, v)| (k, v)));
         let done = command.stdin(Stdio::null()).output().map_err(|e| format!("{script}: {e}"))?;
         if !done.status.success() {

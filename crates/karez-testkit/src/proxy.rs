@@ -1,4 +1,4 @@
-//! A network between client and server that fails on request: it delays, throttles, cuts, loses answers, or is gone.
+//! A network between client and server that fails on request: it delays, throttles, stalls, cuts, loses answers, or is gone.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -28,12 +28,14 @@ struct Shared {
     stop: AtomicBool,
     connections: AtomicU64,
     to_server_bytes: AtomicU64,
+    from_server_bytes: AtomicU64,
     to_client_bytes: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Set {
     gone: bool,
+    stalled: bool,
     answers_held: bool,
     delay: Duration,
     bytes_per_second: Option<u64>,
@@ -116,6 +118,11 @@ impl Proxy {
         self.change(|set| set.answers_held = true);
     }
 
+    /// Connections are taken and stay open, and nothing passes in either direction, until [`Proxy::back`]: what was sent passes then.
+    pub fn stall(&self) {
+        self.change(|set| set.stalled = true);
+    }
+
     /// Every piece takes this much longer, in both directions.
     pub fn delay(&self, by: Duration) {
         self.change(|set| set.delay = by);
@@ -136,6 +143,23 @@ impl Proxy {
     #[must_use]
     pub fn to_server_bytes(&self) -> u64 {
         self.shared.to_server_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that the server has answered with, those that are held or lost included.
+    #[must_use]
+    pub fn from_server_bytes(&self) -> u64 {
+        self.shared.from_server_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Waits until something is so of what this has counted, at most for so long; whether it is. Blocks the thread.
+    pub fn wait(&self, at_most: Duration, so: impl Fn(&Self) -> bool) -> bool {
+        let until = Instant::now() + at_most;
+        let mut set = self.shared.lock();
+        while !so(self) {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
+            set = self.shared.changed.wait_timeout(set, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// Bytes that have passed to clients.
@@ -164,6 +188,11 @@ impl Shared {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn count(&self, what: &AtomicU64, more: usize) {
+        what.fetch_add(more as u64, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
     /// Waits while `held` says so; whether the connection of `generation` is still to live.
     fn pass(&self, generation: u64, held: impl Fn(&Set) -> bool) -> bool {
         let mut set = self.lock();
@@ -189,7 +218,7 @@ fn accept(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
             return;
         }
         let Ok(client) = client else { continue };
-        shared.connections.fetch_add(1, Ordering::SeqCst);
+        shared.count(&shared.connections, 1);
         let set = *shared.lock();
         if set.gone {
             continue; // Dropped: closed.
@@ -227,7 +256,10 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, generation: u64
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => continue,
             Err(_) => break,
         };
-        if !shared.pass(generation, |set| direction == Direction::ToClient && set.answers_held) {
+        if direction == Direction::ToClient {
+            shared.count(&shared.from_server_bytes, n);
+        }
+        if !shared.pass(generation, |set| set.stalled || direction == Direction::ToClient && set.answers_held) {
             break;
         }
         let set = *shared.lock();
@@ -239,7 +271,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, generation: u64
             break;
         }
         let passed = if direction == Direction::ToServer { &shared.to_server_bytes } else { &shared.to_client_bytes };
-        passed.fetch_add(n as u64, Ordering::SeqCst);
+        shared.count(passed, n);
     }
     let _ = to.shutdown(Shutdown::Both);
     let _ = from.shutdown(Shutdown::Both);
@@ -292,13 +324,34 @@ mod tests {
         let mut stream = TcpStream::connect(proxy.address()).expect("taken");
         proxy.hold_answers();
         stream.write_all(&[1]).expect("sent");
-        while proxy.to_server_bytes() == 0 {
-            thread::yield_now();
-        }
+        assert!(proxy.wait(Duration::from_secs(10), |p| p.from_server_bytes() == 1), "the server answers");
         proxy.cut();
         let mut answer = [0];
         assert!(matches!(stream.read(&mut answer), Ok(0) | Err(_)));
         assert_eq!(proxy.to_client_bytes(), 0);
+    }
+
+    #[test]
+    fn a_stalled_network_takes_connections_and_passes_what_was_sent_when_it_is_back() {
+        let proxy = Proxy::to(echo());
+        let mut stream = TcpStream::connect(proxy.address()).expect("taken");
+        assert_eq!(ask(&mut stream, 7).expect("answered"), 7);
+        proxy.stall();
+        let passed = proxy.to_server_bytes();
+        let mut another = TcpStream::connect(proxy.address()).expect("taken");
+        for stream in [&mut stream, &mut another] {
+            stream.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+            let unanswered = ask(stream, 8).expect_err("nothing passes");
+            assert!(matches!(unanswered.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{unanswered}");
+        }
+        assert_eq!(proxy.to_server_bytes(), passed);
+        proxy.back();
+        for stream in [&mut stream, &mut another] {
+            stream.set_read_timeout(None).expect("set");
+            let mut answer = [0];
+            stream.read_exact(&mut answer).expect("answered");
+            assert_eq!(answer, [8]);
+        }
     }
 
     #[test]

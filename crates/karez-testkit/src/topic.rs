@@ -4,6 +4,7 @@ use std::io::{Error, Read, Result, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use krafka::admin::ListTransactionsOptions;
 use krafka::consumer::{AutoOffsetReset, IsolationLevel};
 use krafka::producer::Acks;
 use krafka::{Kafka, Record};
@@ -70,6 +71,20 @@ fn text(into: &mut Vec<u8>, text: &str) {
 
 fn count(n: usize) -> [u8; 4] {
     i32::try_from(n).unwrap_or(i32::MAX).to_be_bytes()
+}
+
+/// The transactional ids with `part` in them whose transactions are open at a plain text listener.
+///
+/// # Errors
+/// A broker does not answer.
+pub async fn open_transactions(bootstrap: &str, part: &str) -> krafka::error::Result<Vec<String>> {
+    let kafka = Kafka::builder(bootstrap).connect().await?;
+    let open = ListTransactionsOptions::default().states(vec!["Ongoing".to_owned()]);
+    let mut ids = Vec::new();
+    for of_broker in kafka.admin().list_transactions(open).await?.into_values() {
+        ids.extend(of_broker?.into_iter().map(|t| t.transactional_id).filter(|id| id.contains(part)));
+    }
+    Ok(ids)
 }
 
 /// A message, as it stands in a topic.

@@ -82,11 +82,8 @@ async fn restart(connector: &dyn karez_core::Connector, config: &Value, generati
 /// Lets the server be gone until somebody has tried to reach it twice in vain: an outage that ends on a condition, however slow the machine is.
 fn back_once_missed(proxy: &Arc<Proxy>) {
     let (proxy, before) = (Arc::clone(proxy), proxy.connections());
-    tokio::spawn(async move {
-        let since = Instant::now();
-        while proxy.connections() < before + 2 && since.elapsed() < Duration::from_secs(3) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    tokio::task::spawn_blocking(move || {
+        proxy.wait(Duration::from_secs(3), |p| p.connections() >= before + 2);
         proxy.back();
     });
 }
@@ -155,17 +152,14 @@ pub async fn lost_answers<E: Remote>(end: &E) {
     for lost in 0..6 {
         let own = Arc::clone(&proxy);
         let (sent, answered) = (proxy.to_server_bytes(), proxy.to_client_bytes());
-        let cutting = tokio::spawn(async move {
-            let since = Instant::now();
+        let cutting = tokio::task::spawn_blocking(move || {
             // So many answers pass.
-            while own.to_client_bytes() < answered + lost * 40 && since.elapsed() < Duration::from_secs(1) {
-                tokio::task::yield_now().await;
-            }
+            own.wait(Duration::from_secs(1), |p| p.to_client_bytes() >= answered + lost * 40);
             own.hold_answers();
-            while own.to_server_bytes() == sent && since.elapsed() < Duration::from_secs(2) {
-                tokio::task::yield_now().await;
-            }
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            let before = own.from_server_bytes();
+            own.wait(Duration::from_secs(2), |p| p.to_server_bytes() > sent);
+            // Where it was the last, none comes.
+            own.wait(Duration::from_millis(300), |p| p.from_server_bytes() > before);
             own.cut();
             own.back();
         });
