@@ -2,6 +2,7 @@
 
 mod answers;
 mod kafka;
+mod tls;
 
 use std::sync::Arc;
 
