@@ -162,6 +162,10 @@ impl Source for KafkaSource {
 
     async fn open(&self, split: &Split, context: ReaderContext) -> Result<Box<dyn SplitReader>> {
         let position = self.sought(split).await?;
+        if !self.plan.topics.matches(&position.at.topic) {
+            let at = &position.at;
+            tracing::warn!(partition = %at, "is read on from the checkpoint although the job does not name its topic any more; to leave it out start afresh (`--fresh`)");
+        }
         let fetching = self.fetching(&context).await?;
         Ok(Box::new(PartitionReader::open(Arc::clone(&self.plan), fetching, position, context)?))
     }

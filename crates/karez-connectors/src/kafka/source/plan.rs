@@ -201,6 +201,7 @@ fn fetch(options: &KafkaSourceOptions, properties: &mut PropertyReader<'_>, erro
         read_committed: isolation != Some(IsolationLevel::ReadUncommitted),
         min_bytes: properties.number("fetch.min.bytes", 0).unwrap_or(1),
         max_wait: properties.millis("fetch.max.wait.ms").unwrap_or(Duration::from_millis(500)),
+        request_timeout: properties.millis("request.timeout.ms").unwrap_or(Duration::from_secs(30)),
         max_bytes,
         partition_max_bytes: properties.number("max.partition.fetch.bytes", 1).unwrap_or(1 << 20),
         buffer_bytes: usize::try_from(options.buffer_size.0).unwrap_or(usize::MAX),

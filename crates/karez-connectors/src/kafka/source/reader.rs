@@ -112,9 +112,8 @@ impl PartitionReader {
                 return Ok(Stop::End);
             }
             if self.walk.records.is_none() && !self.walk.next_batch(&mut self.position.offset, &self.position.at, self.plan.check_crcs)? {
-                match self.fetching.fetcher.take(&self.partition, self.position.offset) {
+                match self.fetching.fetcher.take(&self.partition) {
                     Taken::Chunk(chunk) => self.walk.chunk = Some(OpenChunk { chunk, at: 0, aborted: Vec::new(), began: 0 }),
-                    Taken::Gap(next) => self.position.offset = next,
                     Taken::CaughtUp => return Ok(Stop::CaughtUp),
                     Taken::Pending => return Ok(Stop::Pending),
                     Taken::Failed(failure) => return Ok(Stop::Failed(failure)),
@@ -319,6 +318,11 @@ impl SplitReader for PartitionReader {
         }
         match stop {
             Stop::End => Ok(Read::End),
+            // Its user has left it out of the job since.
+            Stop::Failed(Failure::Gone | Failure::Recreated(_)) if !self.plan.topics.matches(&self.position.at.topic) => {
+                tracing::warn!(partition = %self.position.at, offset = self.position.offset, "the topic was deleted, and the job does not name it any more: it is read no further");
+                Ok(Read::End)
+            }
             Stop::Failed(failure) => Err(explain(self.fetching.fetcher.kafka(), &self.position, failure).await),
             // Only null payloads so far, or a schema to ask for: there may be rows behind them.
             Stop::Full | Stop::Needs => {

@@ -102,7 +102,8 @@ impl Topics {
         Ok(names.iter().filter_map(|name| metadata.topic_arc(name)).map(|t| (t.name.clone(), found(&t))).collect())
     }
 
-    fn matches(&self, topic: &str) -> bool {
+    /// Whether it is among them.
+    pub(super) fn matches(&self, topic: &str) -> bool {
         match self {
             Self::Named(names) => names.iter().any(|n| n == topic),
             Self::Pattern(regex) => regex.is_match(topic),

@@ -124,7 +124,7 @@ async fn empty_huge_and_unicode_values_are_read_as_they_are() {
         let _ = producer.send(topic.record(0, value.to_owned())).await.unwrap();
         let _ = producer.send(topic.record(1, value.to_owned())).await.unwrap();
     }
-    let config = topic.config(json!({ "format": "raw", "properties": { "max.partition.fetch.bytes": 1000 } }));
+    let config = topic.config(json!({ "format": "raw", "properties": { "max.partition.fetch.bytes": 1000, "fetch.max.bytes": 1000 } }));
     let mut job = Job::start(&config, &text()).await;
     job.read(8).await;
     for rows in job.rows.values() {

@@ -97,6 +97,35 @@ async fn a_topic_that_is_deleted_fails_the_job() {
     assert!(e.to_string().contains("was deleted while it was read") && e.to_string().contains("behind offset 10") && !e.is_retryable(), "{e}");
 }
 
+/// A position in a topic that is gone would hold up the others for ever.
+#[tokio::test]
+async fn a_topic_that_is_deleted_and_left_out_of_the_job_is_read_no_further() {
+    let (kept, deleted) = (Topic::new(1).await, Topic::new(1).await);
+    kept.count(0, 0..10).await;
+    deleted.count(0, 10..20).await;
+    let config = |topics: Value| json!({ "bootstrapServers": bootstrap(), "topics": topics });
+    let mut job = Job::start(&config(json!([kept.name, deleted.name])), &numbers()).await;
+    assert_eq!(job.settle().await.take(), texts(0..20));
+    let saved = job.save();
+    drop(job);
+    // Still there, it is read on: what the checkpoint has begun is not dropped in silence.
+    deleted.count(0, 20..25).await;
+    let mut job = Job::restore(&config(json!([kept.name])), &numbers(), &saved).await;
+    assert_eq!(job.settle().await.take(), texts(20..25));
+    let saved = job.save();
+    drop(job);
+    deleted.delete().await;
+    let mut job = Job::restore(&config(json!([kept.name])), &numbers(), &saved).await;
+    kept.count(0, 25..30).await;
+    assert_eq!(job.read(5).await.take(), texts(25..30));
+    let deadline = Instant::now() + PATIENCE;
+    while job.partitions() > 1 {
+        job.step().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(Instant::now() < deadline);
+    }
+}
+
 #[tokio::test]
 async fn gaps_that_compaction_leaves_are_stepped_over() {
     let settings = [("cleanup.policy", "compact"), ("segment.ms", "50"), ("min.cleanable.dirty.ratio", "0.01"), ("segment.bytes", "1048576")];

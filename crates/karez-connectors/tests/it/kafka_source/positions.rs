@@ -103,6 +103,46 @@ async fn topics_are_found_by_a_pattern_also_those_created_later() {
     assert_eq!(job.read(10).await.take(), texts(10..20));
 }
 
+/// A pattern may be ahead of its topics; a read that ends would end before it has begun.
+#[tokio::test]
+async fn a_pattern_without_a_topic_waits_for_one_and_reads_it_from_its_start() {
+    let prefix = unique("nothing.yet");
+    let config = json!({ "bootstrapServers": bootstrap(), "topicPattern": format!("{prefix}.*"), "startFrom": "latest" });
+    try_source(&config, Some(&numbers()), false).unwrap().check().await.unwrap();
+    let job = Job::start(&config, &numbers()).await;
+    assert_eq!((job.partitions(), job.done), (0, false));
+    let saved = job.save();
+    let topic = Topic::named(kafka().await, &format!("{prefix}.first"), 2, &[]).await;
+    topic.count(1, 0..10).await;
+    for mut job in [job, Job::restore(&config, &numbers(), &saved).await] {
+        let deadline = Instant::now() + PATIENCE;
+        while job.partitions() < 2 {
+            job.discover().await.unwrap();
+            assert!(Instant::now() < deadline);
+        }
+        assert_eq!(job.read(10).await.take(), texts(0..10));
+    }
+    let mut bounded = config.clone();
+    bounded["topicPattern"] = json!(unique("no.topic"));
+    bounded["stopAt"] = json!("latest");
+    let e = failure(&bounded, &numbers(), None).await;
+    assert!(e.whose() == Whose::User && e.to_string().contains("no topic matches the pattern `no.topic"), "{e}");
+}
+
+#[tokio::test]
+async fn a_group_may_have_any_name() {
+    let topic = Topic::new(1).await;
+    topic.count(0, 0..10).await;
+    for name in ["Übertragung 坎儿井", "a/b\\c: \"d\"", " "] {
+        let group = format!("{name}{}", unique("g"));
+        let config = topic.config(json!({ "groupId": group }));
+        try_source(&config, Some(&numbers()), false).unwrap().check().await.unwrap();
+        let mut job = Job::start(&config, &numbers()).await;
+        job.settle().await.completed().await.unwrap();
+        assert_eq!(committed(&topic, &group, 0).await, Some(10), "{group}");
+    }
+}
+
 #[tokio::test]
 async fn a_run_begins_where_it_is_told() {
     let topic = Topic::new(2).await;

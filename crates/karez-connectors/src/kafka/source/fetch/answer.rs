@@ -35,8 +35,6 @@ impl Shared {
         self.metrics.bytes_in.add(bytes as u64);
         self.held.fetch_add(bytes, Relaxed);
         let answer = Arc::new(Answer { bytes, all: Arc::clone(&self.held) });
-        // A broker that had anything to read would have sent the first of it; one that throttles sends nothing.
-        let nothing = bytes == 0 && response.throttle_time_ms == 0;
         let mut waiting: Vec<Target> = targets;
         for topic in response.responses {
             for response in topic.partitions {
@@ -46,7 +44,7 @@ impl Shared {
                 };
                 let Some(at) = waiting.iter().position(of) else { continue };
                 let target = waiting.swap_remove(at);
-                self.partition(&target, response, &answer, nothing, stale);
+                self.partition(&target, response, &answer, stale);
             }
         }
         // Left out of the answer.
@@ -76,7 +74,7 @@ impl Shared {
         }
     }
 
-    fn partition(&self, target: &Target, response: FetchPartitionResponse, answer: &Arc<Answer>, nothing: bool, stale: &mut BTreeSet<String>) {
+    fn partition(&self, target: &Target, response: FetchPartitionResponse, answer: &Arc<Answer>, stale: &mut BTreeSet<String>) {
         let partition = &target.partition;
         let mut buffer = partition.buffer();
         buffer.in_flight = false;
@@ -119,9 +117,8 @@ impl Shared {
                 buffer.bytes += chunk.batches.len();
                 buffer.chunks.push_back(chunk);
             }
-            // Compaction or deletion has left nothing up to there. An answer's own end says nothing of that: while records are being written a broker may
-            // look for them first, and at the end afterwards. What could be read when this was asked would have come.
-            Ok(None) if nothing => buffer.next = target.visible_before.map_or(buffer.next, |before| before.min(end).max(buffer.next)),
+            // An answer without records says nothing of what lies up to its end: a broker that has to fetch them from elsewhere (tiered storage) and is slow,
+            // or throttles, answers so, too. What compaction leaves out is stepped over with the batch behind it.
             Ok(None) => {}
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct FetchSettings {
     /// A broker waits until there are so many bytes, or `max_wait` has passed.
     pub(super) min_bytes: i32,
     pub(super) max_wait: Duration,
+    /// What an answer may take beyond that.
+    pub(super) request_timeout: Duration,
     /// Of an answer.
     pub(super) max_bytes: i32,
     /// Of a partition in an answer.
@@ -87,8 +89,8 @@ impl Fetcher {
     }
 
     /// Takes what comes next of a partition.
-    pub(super) fn take(&self, partition: &Partition, offset: i64) -> Taken {
-        let taken = partition.take(offset);
+    pub(super) fn take(&self, partition: &Partition) -> Taken {
+        let taken = partition.take();
         if matches!(taken, Taken::Chunk(_)) {
             // There is room.
             self.shared.wake.notify_one();

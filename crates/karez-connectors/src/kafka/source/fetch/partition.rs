@@ -102,8 +102,6 @@ pub(in crate::kafka::source) enum Taken {
     CaughtUp,
     /// Not known.
     Pending,
-    /// Everything up to this offset has been read, or is a gap: there will be nothing before it.
-    Gap(i64),
     Failed(Failure),
 }
 
@@ -139,8 +137,8 @@ impl Partition {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what comes next. `offset`: where the reader stands.
-    pub(super) fn take(&self, offset: i64) -> Taken {
+    /// Takes what comes next.
+    pub(super) fn take(&self) -> Taken {
         let mut buffer = self.buffer();
         if let Some(chunk) = buffer.chunks.pop_front() {
             buffer.bytes -= chunk.batches.len();
@@ -148,9 +146,6 @@ impl Partition {
         }
         if let Some(failure) = &buffer.failure {
             return Taken::Failed(failure.clone());
-        }
-        if buffer.next > offset {
-            return Taken::Gap(buffer.next);
         }
         match buffer.visible_end {
             Some(end) if buffer.next >= end && buffer.answered_at.elapsed() < self.fresh_for => Taken::CaughtUp,

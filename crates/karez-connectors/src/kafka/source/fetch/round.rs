@@ -37,8 +37,6 @@ pub(super) struct Target {
     pub(super) partition: Arc<Partition>,
     pub(super) offset: i64,
     leader_epoch: i32,
-    /// The offset up to which records could be read already when this was asked, by the answer before.
-    pub(super) visible_before: Option<i64>,
 }
 
 /// A request that has been answered, or has failed.
@@ -173,12 +171,7 @@ impl Round {
             }
             buffer.in_flight = true;
             let leader_epoch = known.and_then(|t| t.leader_epoch(partition.at.partition)).unwrap_or(-1);
-            round.requests.entry(broker).or_default().push(Target {
-                partition: Arc::clone(partition),
-                offset: buffer.next,
-                leader_epoch,
-                visible_before: buffer.visible_end,
-            });
+            round.requests.entry(broker).or_default().push(Target { partition: Arc::clone(partition), offset: buffer.next, leader_epoch });
         }
         round
     }
@@ -234,7 +227,7 @@ async fn request(
     request.topics = topics;
     request.rack_id = settings.rack.clone().unwrap_or_default();
     let mut answer = connection
-        .send_request_with_timeout(ApiKey::Fetch, version, wait + Duration::from_secs(30), |to| request.encode_versioned(version, to))
+        .send_request_with_timeout(ApiKey::Fetch, version, wait + settings.request_timeout, |to| request.encode_versioned(version, to))
         .await?;
     let response = FetchResponse::decode_versioned(version, &mut answer)?;
     connection.notify_throttle(response.throttle_time_ms);
