@@ -32,8 +32,14 @@ impl TransactionCommitter {
     async fn commit_one(&self, prepared: &Prepared) -> Result<CommitOutcome> {
         let id = &prepared.identity.transactional_id;
         let doing = format!("commit transaction `{id}`");
+        // A repeated `EndTxn` is answered like the first, so the state before tells them apart: a transaction of another life of the id, committed or not,
+        // lets this one's `EndTxn` be refused.
+        let before = match self.coordinators.is_committed(id).await {
+            Ok(before) => before,
+            Err(refusal) => return later(refusal, &doing),
+        };
         match self.coordinators.end(&prepared.identity, End::Commit).await {
-            // A repeated commit is answered in the same way.
+            Ok(()) if before => Ok(CommitOutcome::AlreadyCommitted),
             Ok(()) => Ok(CommitOutcome::Committed),
             Err(Refusal::Code(
                 code @ (ErrorCode::ProducerFenced
@@ -55,13 +61,15 @@ impl TransactionCommitter {
                 Err(e) if e.is_retryable() => Ok(CommitOutcome::RetryLater(e)),
                 Err(e) => Err(e),
             },
-            Err(refusal @ Refusal::Away(_)) => Ok(CommitOutcome::RetryLater(refusal.error(&doing))),
-            Err(refusal) => {
-                let error = refusal.error(&doing);
-                if error.is_retryable() { Ok(CommitOutcome::RetryLater(error)) } else { Err(error) }
-            }
+            Err(refusal) => later(refusal, &doing),
         }
     }
+}
+
+/// A coordinator that is away is asked again with the next checkpoint; anything else fails the job.
+fn later(refusal: Refusal, doing: &str) -> Result<CommitOutcome> {
+    let error = refusal.error(doing);
+    if error.is_retryable() { Ok(CommitOutcome::RetryLater(error)) } else { Err(error) }
 }
 
 fn lost(prepared: &Prepared, code: ErrorCode) -> Error {

@@ -11,8 +11,9 @@ use std::time::Duration;
 use karez_core::{Error, Result};
 use krafka::__private::network::BrokerConnection;
 use krafka::__private::protocol::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    InitProducerIdRequest, InitProducerIdResponse, VersionedDecode, VersionedEncode, versions,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest,
+    EndTxnResponse, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, VersionedDecode, VersionedEncode,
+    versions,
 };
 use krafka::__private::util::BackoffPolicy;
 use krafka::error::ErrorCode;
@@ -136,6 +137,25 @@ impl Coordinators {
             async move {
                 let answer: EndTxnResponse = exchange(&connection, ApiKey::EndTxn, range, request).await?;
                 checked(answer.error_code)
+            }
+        })
+        .await
+    }
+
+    /// Whether the newest transaction of an id has been committed, or is being so: the coordinator answers a commit before its markers are in the log.
+    pub(in crate::kafka) async fn is_committed(&self, transactional_id: &str) -> Result<bool, Refusal> {
+        let request = DescribeTransactionsRequest { transactional_ids: vec![transactional_id.to_owned()] };
+        self.ask(transactional_id, |connection| {
+            let request = &request;
+            async move {
+                let range = (versions::DESCRIBE_TRANSACTIONS_MIN, versions::DESCRIBE_TRANSACTIONS_MAX);
+                let answer: DescribeTransactionsResponse = exchange(&connection, ApiKey::DescribeTransactions, range, request).await?;
+                let Some(described) = answer.transaction_states.first() else { return Ok(false) };
+                match described.error_code {
+                    // It has expired.
+                    ErrorCode::TransactionalIdNotFound => Ok(false),
+                    code => checked(code).map(|()| matches!(described.transaction_state.as_str(), "PrepareCommit" | "CompleteCommit")),
+                }
             }
         })
         .await

@@ -1,5 +1,6 @@
 //! What holds of every sink.
 
+use karez_core::CommitOutcome;
 use karez_core::sink::SinkGuarantee;
 
 use super::process::{Process, plan_sink};
@@ -76,11 +77,13 @@ pub async fn a_commit_that_is_repeated_changes_nothing<E: End>() {
     process.write(1, numbered(3..6)).await.unwrap();
     let manifest = process.barrier(1).await.unwrap();
     assert!(!manifest.committables.is_empty());
-    process.commit(&manifest).await.unwrap();
-    // "Committed" again or "already": a broker answers both alike.
-    process.commit(&manifest).await.unwrap();
+    let first = process.commit(&manifest).await.unwrap();
+    assert!(first.iter().all(|o| matches!(o, CommitOutcome::Committed)), "{first:?}");
+    let repeated = |outcomes: &[CommitOutcome]| assert!(outcomes.iter().all(|o| matches!(o, CommitOutcome::AlreadyCommitted)), "{outcomes:?}");
+    repeated(&process.commit(&manifest).await.unwrap());
     drop(process);
-    again(&end, 2, 1, Some(&manifest)).await;
+    let process = again(&end, 2, 1, Some(&manifest)).await;
+    repeated(&process.commit(&manifest).await.unwrap());
     assert_eq!(end.visible().await, lines(0..6));
 }
 

@@ -5,10 +5,7 @@ use super::*;
 
 #[tokio::test]
 async fn rows_are_visible_to_readers_of_committed_data_when_their_checkpoint_is_committed() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(2).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(2).await;
+    let Running { cluster, topic, mut job, mut process } = running(2, 2).await;
     process.write(0, rows(&[(1, "a"), (2, "b")])).await;
     process.write(1, rows(&[(3, "c")])).await;
     job.checkpoint(&mut process).await;
@@ -20,10 +17,7 @@ async fn rows_are_visible_to_readers_of_committed_data_when_their_checkpoint_is_
 
 #[tokio::test]
 async fn a_process_killed_between_prepare_and_commit_is_committed_by_the_next() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(2).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { cluster, topic, mut job, mut process } = running(2, 1).await;
     process.write(0, rows(&[(1, "a"), (2, "b")])).await;
     job.checkpoint(&mut process).await;
     process.write(0, rows(&[(3, "not in the checkpoint")])).await;
@@ -42,26 +36,21 @@ async fn a_process_killed_between_prepare_and_commit_is_committed_by_the_next() 
 
 #[tokio::test]
 async fn a_commit_is_repeated_by_any_number_of_processes_without_effect() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { cluster, topic, mut job, mut process } = running(1, 1).await;
     process.write(0, rows(&[(1, "a")])).await;
     job.commit_checkpoint(&mut process).await;
     for _ in 0..3 {
-        assert_eq!(outcomes(&job.commit(&process).await), ["committed"]);
+        assert_eq!(outcomes(&job.commit(&process).await), ["already"]);
         process.kill();
         process = job.start(1).await;
+        assert_eq!(outcomes(&process.replayed), ["already"]);
     }
     assert_eq!(names(&cluster, &topic).await, ["a"]);
 }
 
 #[tokio::test]
 async fn transactions_go_round_three_ids_and_the_one_that_the_newest_manifest_names_is_left_alone() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { cluster, mut job, mut process, .. } = running(1, 1).await;
     let mut ids = Vec::new();
     for n in 0..7 {
         process.write(0, rows(&[(n, "x")])).await;
@@ -79,10 +68,7 @@ async fn transactions_go_round_three_ids_and_the_one_that_the_newest_manifest_na
 
 #[tokio::test]
 async fn the_transactions_of_a_failed_checkpoint_are_committed_with_the_next() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { cluster, topic, mut job, mut process } = running(1, 1).await;
     process.write(0, rows(&[(1, "a")])).await;
     let (failed, _) = process.barrier(1).await;
     process.write(0, rows(&[(2, "b")])).await;
@@ -95,10 +81,7 @@ async fn the_transactions_of_a_failed_checkpoint_are_committed_with_the_next() {
 
 #[tokio::test]
 async fn an_epoch_without_rows_has_no_transaction() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(2).await;
+    let Running { mut job, mut process, .. } = running(1, 2).await;
     job.checkpoint(&mut process).await;
     assert!(job.manifest.is_empty());
     process.write(1, rows(&[(1, "a")])).await;
@@ -109,10 +92,7 @@ async fn an_epoch_without_rows_has_no_transaction() {
 
 #[tokio::test]
 async fn a_job_that_is_cancelled_or_finishes_leaves_no_transaction_open() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(2).await;
+    let Running { cluster, topic, job, mut process } = running(1, 2).await;
     process.write(0, rows(&[(1, "a")])).await;
     process.write(1, rows(&[(2, "b")])).await;
     for writer in &mut process.writers {
@@ -126,12 +106,31 @@ async fn a_job_that_is_cancelled_or_finishes_leaves_no_transaction_open() {
     assert!(names(&cluster, &topic).await.is_empty());
 }
 
+/// Prepared for a checkpoint that never completed, and open behind it; what the newest manifest names is somebody else's business.
+#[tokio::test]
+async fn a_cancelled_job_ends_what_it_has_prepared_and_no_manifest_names() {
+    let Running { cluster, topic, mut job, mut process } = running(1, 2).await;
+    process.write(0, rows(&[(1, "a")])).await;
+    job.checkpoint(&mut process).await;
+    for (subtask, row) in [(0, (2, "b")), (1, (3, "c"))] {
+        process.write(subtask, rows(&[row])).await;
+    }
+    process.barrier(2).await;
+    process.write(0, rows(&[(4, "d")])).await;
+    process.writers[0].flush().await.unwrap();
+    until("all are open", || async { cluster.open_transactions(&job.id).await.len() == 4 }).await;
+    let named = job.manifest[0].payload["transactionalId"].as_str().unwrap();
+    process.writers.clear();
+    process.sink.cancelled(&job.manifest).await.unwrap();
+    assert_eq!(cluster.open_transactions(&job.id).await, [named]);
+    assert_eq!(outcomes(&job.commit(&process).await), ["committed"]);
+    assert_eq!(names(&cluster, &topic).await, ["a"]);
+    process.sink.cancelled(&job.manifest).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_manifest_holds_the_offsets_of_the_rows_and_no_secret() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { topic, mut job, mut process, .. } = running(1, 1).await;
     process.write(0, rows(&[(1, "a"), (2, "b"), (3, "c")])).await;
     job.commit_checkpoint(&mut process).await;
     process.write(0, rows(&[(4, "d")])).await;

@@ -1,17 +1,17 @@
 //! The Kafka sink against real brokers, through its contract.
 
 mod client;
-mod faults;
 mod guarantees;
 mod java;
 mod messages;
 mod options;
-mod own_broker;
+mod own_server;
 mod read_back;
 mod recovery;
 mod secured;
 mod speed;
 mod timeouts;
+mod topics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +137,22 @@ impl Job {
         self.checkpoint(process).await;
         assert!(self.commit(process).await.iter().all(|o| matches!(o, CommitOutcome::Committed)));
     }
+}
+
+/// A job that writes in transactions to a topic of its own of the shared broker.
+pub struct Running {
+    pub cluster: Cluster,
+    pub topic: String,
+    pub job: Job,
+    pub process: Process,
+}
+
+pub async fn running(partitions: i32, parallelism: usize) -> Running {
+    let cluster = Cluster::shared().await;
+    let topic = cluster.topic(partitions).await;
+    let mut job = Job::new(&cluster.bootstrap, &topic);
+    let process = job.start(parallelism).await;
+    Running { cluster, topic, job, process }
 }
 
 /// One process of a job. Dropping it is the end of the process, at whatever moment: writers are not closed.

@@ -29,10 +29,7 @@ async fn take_over(cluster: &Cluster, id: &str) {
 
 #[tokio::test]
 async fn a_transaction_that_was_aborted_before_its_commit_is_lost_and_its_offsets_are_named() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { cluster, topic, mut job, mut process } = running(1, 1).await;
     process.write(0, rows(&[(1, "a"), (2, "b")])).await;
     job.checkpoint(&mut process).await;
     take_over(&cluster, job.manifest[0].payload["transactionalId"].as_str().unwrap()).await;
@@ -61,10 +58,7 @@ async fn a_transaction_that_the_broker_times_out_before_its_commit_is_lost_by_na
 /// An old savepoint is restored: the id has been used again since, so the broker refuses the commit as it does for one that was lost.
 #[tokio::test]
 async fn a_commit_of_long_ago_is_known_again_by_the_log() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { mut job, mut process, .. } = running(1, 1).await;
     process.write(0, rows(&[(1, "a")])).await;
     job.commit_checkpoint(&mut process).await;
     let (savepoint, epoch) = (job.manifest.clone(), job.epoch);
@@ -79,10 +73,7 @@ async fn a_commit_of_long_ago_is_known_again_by_the_log() {
 #[tokio::test]
 async fn a_commit_whose_rows_have_left_the_topic_counts_as_done() {
     use krafka::admin::DeleteRecordsOptions;
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { cluster, topic, mut job, mut process } = running(1, 1).await;
     process.write(0, rows(&[(1, "a")])).await;
     job.commit_checkpoint(&mut process).await;
     take_over(&cluster, job.manifest[0].payload["transactionalId"].as_str().unwrap()).await;
@@ -93,10 +84,7 @@ async fn a_commit_whose_rows_have_left_the_topic_counts_as_done() {
 
 #[tokio::test]
 async fn a_start_with_less_parallelism_ends_the_transactions_of_the_subtasks_there_were() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(3).await;
+    let Running { cluster, topic, mut job, mut process } = running(1, 3).await;
     for subtask in 0..3 {
         process.write(subtask, rows(&[(1, "a")])).await;
     }
@@ -125,10 +113,7 @@ async fn a_start_with_less_parallelism_ends_the_transactions_of_the_subtasks_the
 
 #[tokio::test]
 async fn a_new_run_ends_the_transactions_of_a_run_that_was_given_up() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { cluster, topic, mut job, mut process } = running(1, 1).await;
     process.write(0, rows(&[(1, "given up")])).await;
     process.writers[0].flush().await.unwrap();
     until("it is open", || async { cluster.open_transactions(&job.id).await.len() == 1 }).await;
@@ -149,10 +134,7 @@ async fn a_new_run_ends_the_transactions_of_a_run_that_was_given_up() {
 
 #[tokio::test]
 async fn a_savepoint_is_committed_and_fenced_by_the_run_that_it_opens() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(2).await;
+    let Running { cluster, topic, mut job, mut process } = running(1, 2).await;
     process.write(0, rows(&[(1, "a")])).await;
     process.write(1, rows(&[(2, "b")])).await;
     job.checkpoint(&mut process).await;
@@ -168,10 +150,7 @@ async fn a_savepoint_is_committed_and_fenced_by_the_run_that_it_opens() {
 /// What the last transactional checkpoint prepared is committed although the job no longer writes in transactions.
 #[tokio::test]
 async fn a_job_that_is_changed_to_at_least_once_commits_what_waits() {
-    let cluster = Cluster::shared().await;
-    let topic = cluster.topic(1).await;
-    let mut job = Job::new(&cluster.bootstrap, &topic);
-    let mut process = job.start(1).await;
+    let Running { cluster, topic, mut job, mut process } = running(1, 1).await;
     process.write(0, rows(&[(1, "a")])).await;
     job.checkpoint(&mut process).await;
     process.kill();
