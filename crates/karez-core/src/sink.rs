@@ -84,6 +84,14 @@ pub trait Sink: Send + Sync + 'static {
     /// A writer. `state` holds what the writers of this sink returned from [`SinkWriter::snapshot`] at the restored checkpoint and that falls to this subtask.
     async fn writer(&self, context: WriterContext, state: Vec<Value>) -> Result<Box<dyn SinkWriter>>;
 
+    /// Once, when the job has been cancelled and no writer of it lives any more: ends what writers have prepared or left open and no manifest will name, so
+    /// that nothing stays open outside until the job is started again, or for ever. `named` are the committables of this sink in the newest manifest, which
+    /// have been committed if that was possible. The engine waits only for a few seconds: what is not reached then, the next start removes.
+    async fn cancelled(&self, named: &[Committable]) -> Result<()> {
+        let _ = named;
+        Ok(())
+    }
+
     /// The committer, for sinks that return committables. One per sink and process: two subtasks never wait for each other's lock.
     async fn committer(&self, context: &SinkRunContext) -> Result<Option<Box<dyn Committer>>> {
         let _ = context;

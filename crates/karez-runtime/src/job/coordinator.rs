@@ -1,5 +1,6 @@
 //! Runs one attempt of a job: hands out splits, carries the protocol's decisions out, listens to tasks and to the handle.
 
+mod cancelled;
 mod decisions;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -161,6 +162,9 @@ impl<'a> Coordinator<'a> {
         self.writers.clear();
         // A commit under way is let through: recovery would have to repeat it.
         while self.background.join_next().await.is_some() {}
+        if matches!(outcome, Ok(AttemptEnd::Cancelled)) {
+            self.leave_nothing_open().await;
+        }
         let gone = || Error::user(format!("job `{}` is no longer running", self.shared.id));
         for (_, waiting) in std::mem::take(&mut self.state.waiting) {
             waiting.fail(gone());

@@ -65,6 +65,11 @@ pub(in crate::kafka) async fn fence(
         }
     }
     ids.retain(|id| !keep.contains(id.as_str()));
+    abort(coordinators, ids, timeout).await
+}
+
+/// Aborts what is open under these ids, and fences whoever may still hold them.
+pub(in crate::kafka) async fn abort(coordinators: &Coordinators, ids: BTreeSet<String>, timeout: Duration) -> Result<()> {
     futures::stream::iter(ids)
         .map(|id| async move {
             let refused = |r: super::coordinator::Refusal| r.error(&format!("abort what is left of transaction `{id}`"));

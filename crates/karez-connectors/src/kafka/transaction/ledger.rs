@@ -10,7 +10,7 @@
 //! A manifest that came later and still waits for an old commit names the id again, which holds it once more. In the usual course a subtask works with
 //! three ids.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use karez_core::{Epoch, Error, Result};
@@ -54,6 +54,11 @@ impl Ledger {
         let (number, id) = free.ok_or_else(|| Error::external(format!("{MAX_IDS} transactions wait for a checkpoint to complete, and none does")))?;
         held.insert(id.clone(), Held::Busy);
         Ok((number, id))
+    }
+
+    /// Those in which a transaction may be open or prepared that no complete manifest is known to name.
+    pub(in crate::kafka) fn busy(&self) -> BTreeSet<String> {
+        self.held().iter().filter(|(_, held)| **held == Held::Busy).map(|(id, _)| id.clone()).collect()
     }
 
     /// An id that was taken holds no transaction.

@@ -25,7 +25,7 @@ pub(super) mod timeout;
 
 pub(super) use committer::TransactionCommitter;
 pub(super) use coordinator::{Coordinators, End, Refusal, checked, exchange};
-pub(super) use fence::{UsedIds, fence};
+pub(super) use fence::{UsedIds, abort, fence};
 pub(super) use id::{Base, SinkName};
 pub(super) use ledger::Ledger;
 pub(super) use prepared::{Identity, OffsetRange, Prepared, TransactionVersion};
