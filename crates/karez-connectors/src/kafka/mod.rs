@@ -9,6 +9,7 @@ mod client;
 mod options;
 mod properties;
 mod read_back;
+mod rights;
 mod sink;
 mod source;
 mod transaction;

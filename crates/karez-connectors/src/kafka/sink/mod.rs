@@ -38,12 +38,13 @@ use serde_json::Value;
 pub use compression::Codec;
 pub use options::{AcksOption, Guarantee, KafkaSinkOptions, KeyOption, KeyOptions};
 
-use super::client::{SharedClient, client_error};
-use super::transaction::{Coordinators, Ledger, Prepared, SinkName, TransactionCommitter, UsedIds, fence, timeout};
+use super::client::SharedClient;
+use super::rights::{self, Right};
+use super::transaction::{Coordinators, Ledger, Prepared, SinkName, TransactionCommitter, UsedIds, abort, fence, timeout};
 use open_transaction::Transactions;
 use plan::{SinkPlan, TopicPlan};
 use produce::Wire;
-use topics::{Found, Topics};
+use topics::{Patience, Topics, missing};
 use writer::Writer;
 
 /// How long a check waits for the topic's partitions.
@@ -85,11 +86,12 @@ impl KafkaSink {
 
     async fn check_topic(&self, kafka: &Arc<Kafka>) -> Result<()> {
         let TopicPlan::Fixed(name) = &self.plan.topic else { return Ok(()) };
-        let found = Topics::new(Arc::clone(kafka), 0).find(name, CHECK_PATIENCE).await;
-        match found.map_err(|e| client_error(&format!("find topic `{name}`"), e))? {
-            Found::At(_) => Ok(()),
-            Found::Missing(why) => Err(Error::user(format!("{why}; create it before the job starts"))),
+        let mut topics = Topics::new(Arc::clone(kafka), 0);
+        topics.find(&[name], Patience { unknown: CHECK_PATIENCE, away: CHECK_PATIENCE }).await?;
+        if topics.position(name).is_none() {
+            return Err(Error::user(format!("{}; create it before the job starts", missing(name))));
         }
+        rights::require(kafka, Right::Write, [&**name]).await
     }
 
     /// The transactions' time-out, compared with the broker's and with the job's checkpoints.
@@ -162,6 +164,19 @@ impl Sink for KafkaSink {
         let settings = &self.plan.settings;
         let wire = Wire { kafka, coordinators, acks: settings.acks.code(), request_timeout: settings.request_timeout };
         Ok(Box::new(Writer::new(Arc::clone(&self.plan), context, wire, transactions).await?))
+    }
+
+    async fn cancelled(&self, named: &[Committable]) -> Result<()> {
+        let mut busy = self.ledger.busy();
+        for committable in named {
+            busy.remove(&Prepared::parse(&committable.payload)?.identity.transactional_id);
+        }
+        if busy.is_empty() {
+            return Ok(());
+        }
+        let kafka = self.kafka().await?;
+        let timeout = *self.timeout.lock().unwrap_or_else(PoisonError::into_inner);
+        abort(&self.coordinators(&kafka), busy, timeout).await
     }
 
     async fn committer(&self, _: &SinkRunContext) -> Result<Option<Box<dyn Committer>>> {

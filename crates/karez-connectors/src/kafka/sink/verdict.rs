@@ -46,7 +46,7 @@ impl Verdict {
             Answer::Code(ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge) => Self::BadRow("is larger than the topic's max.message.bytes"),
             Answer::Code(ErrorCode::InvalidRecord) => Self::BadRow("is refused by the broker (a compacted topic takes no row without a key)"),
             Answer::Code(ErrorCode::InvalidTimestamp) => {
-                Self::BadRow("has a timestamp that the topic does not take (message.timestamp.before.max.ms)")
+                Self::BadRow("has a timestamp that the topic does not take (message.timestamp.before.max.ms, message.timestamp.after.max.ms)")
             }
             Answer::Code(code) => match (mode, code) {
                 (

@@ -1,6 +1,6 @@
 //! Encodes rows into the batches of their partitions, and hands those to the sender.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +24,11 @@ use super::record_batch::{HEADER_BYTES, HeaderBytes, OpenBatch, Record, SealedBa
 use super::report::{Report, Settled};
 use super::rows::Rows;
 use super::sender::{Command, Sender, SenderSettings};
-use super::topics::{Found, Topics};
+use super::topics::{Patience, Topics, missing};
 use super::verdict::Mode;
-use crate::kafka::client::client_error;
 use crate::kafka::transaction::fault;
 
-/// How long a row waits for a topic that its column names and that nobody has seen yet.
+/// How long the rows of a batch wait for topics that their column names and that nobody has seen yet.
 const NEW_TOPIC: Duration = Duration::from_secs(5);
 
 pub(super) struct Writer {
@@ -99,38 +98,32 @@ impl Writer {
         })
     }
 
-    /// The topics that a batch goes to; for each row the position of its own, or why it has none.
+    /// The topics that a batch goes to; for each row the position of its own, or why it has none. Of a fixed topic one answer for all rows.
     async fn find_topics(&mut self, rows: &Rows, count: usize) -> Result<Vec<Result<usize, String>>> {
-        let doing = |name: &str| format!("find topic `{name}`");
-        match &self.plan.topic {
-            TopicPlan::Fixed(name) => match self.topics.find(name, self.plan.settings.max_block).await.map_err(|e| client_error(&doing(name), e))? {
-                Found::At(at) => Ok(vec![Ok(at)]),
-                Found::Missing(why) => Err(Error::user(format!("{why}; create it, or let the brokers do so"))),
-            },
-            TopicPlan::Column { prefix, .. } => {
-                let mut seen: std::collections::HashMap<&str, Result<usize, String>> = std::collections::HashMap::new();
-                let mut found = Vec::with_capacity(count);
-                for row in 0..count {
-                    let Some(text) = rows.topic(row) else {
-                        found.push(Err("the row names no topic".to_owned()));
-                        continue;
-                    };
-                    if !seen.contains_key(text) {
-                        let name = format!("{prefix}{text}");
-                        let one = match check_topic(&name) {
-                            Err(why) => Err(why),
-                            Ok(()) => match self.topics.find(&name, NEW_TOPIC).await.map_err(|e| client_error(&doing(&name), e))? {
-                                Found::At(at) => Ok(at),
-                                Found::Missing(why) => Err(why),
-                            },
-                        };
-                        seen.insert(text, one);
-                    }
-                    found.push(seen.get(text).cloned().unwrap_or_else(|| Err("the row names no topic".to_owned())));
-                }
-                Ok(found)
+        let away = self.plan.settings.max_block;
+        let prefix = match &self.plan.topic {
+            TopicPlan::Fixed(name) => {
+                self.topics.find(&[name], Patience { unknown: away, away }).await?;
+                let at = self.topics.position(name).ok_or_else(|| Error::user(format!("{}; create it, or let the brokers do so", missing(name))))?;
+                return Ok(vec![Ok(at)]);
             }
+            TopicPlan::Column { prefix, .. } => prefix,
+        };
+        let mut names: HashMap<&str, Result<String, String>> = HashMap::new();
+        for text in (0..count).filter_map(|row| rows.topic(row)) {
+            names.entry(text).or_insert_with(|| {
+                let name = format!("{prefix}{text}");
+                check_topic(&name).map(|()| name)
+            });
         }
+        let valid: Vec<&str> = names.values().filter_map(|name| name.as_deref().ok()).collect();
+        self.topics.find(&valid, Patience { unknown: NEW_TOPIC, away }).await?;
+        let found = (0..count).map(|row| match rows.topic(row).and_then(|text| names.get(text)) {
+            None => Err("the row names no topic".to_owned()),
+            Some(Err(why)) => Err(why.clone()),
+            Some(Ok(name)) => self.topics.position(name).ok_or_else(|| missing(name)),
+        });
+        Ok(found.collect())
     }
 
     /// Puts every row into the batch of its partition.

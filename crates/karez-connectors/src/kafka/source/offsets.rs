@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use karez_core::{Error, Result};
-use krafka::Kafka;
 use krafka::admin::{AlterConsumerGroupOffsetsOptions, ListConsumerGroupOffsetsOptions, ListOffsetsOptions, OffsetSpec};
+use krafka::error::ErrorCode;
+use krafka::{Kafka, KrafkaError};
 
 use super::start::TopicPartition;
 use crate::kafka::client::client_error;
@@ -70,4 +71,15 @@ pub(super) async fn commit(kafka: &Kafka, group: &str, offsets: Vec<(TopicPartit
     let options = AlterConsumerGroupOffsetsOptions::default().timeout(timeout);
     let answers = kafka.admin().alter_consumer_group_offsets(group, offsets, options).await.map_err(|e| client_error(&doing, e))?;
     answers.into_values().collect::<Result<Vec<()>, _>>().map(drop).map_err(|e| client_error(&doing, e))
+}
+
+/// Whether the user may commit offsets to a group, without doing so: a broker looks at the rights first, and then finds that no topic has such a partition.
+pub(super) async fn may_commit(kafka: &Kafka, group: &str, topic: String) -> Result<()> {
+    let doing = format!("commit offsets to the group `{group}`");
+    let nowhere = krafka::admin::TopicPartition::new(topic, i32::MAX);
+    let answers = kafka.admin().alter_consumer_group_offsets(group, [(nowhere, 0)], AlterConsumerGroupOffsetsOptions::default()).await;
+    match answers.map_err(|e| client_error(&doing, e))?.into_values().next() {
+        Some(Err(KrafkaError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. }) | Ok(())) | None => Ok(()),
+        Some(Err(e)) => Err(client_error(&doing, e)),
+    }
 }

@@ -192,6 +192,25 @@ async fn a_row_too_large_for_its_topic_is_found_and_the_rest_of_its_batch_is_wri
 }
 
 #[tokio::test]
+async fn a_row_of_a_time_that_its_topic_does_not_take_is_a_bad_record_and_the_others_are_written() {
+    let cluster = Cluster::shared().await;
+    let hour = "3600000";
+    let topic = cluster.topic_with(1, &[("message.timestamp.before.max.ms", hour), ("message.timestamp.after.max.ms", hour)]).await;
+    let now_ms = SystemClock.now_ms();
+    let times = [now_ms, now_ms - 2 * 3_600_000, now_ms + 1, now_ms + 2 * 3_600_000, now_ms - 1];
+    let batch = batch(vec![
+        ("name", Arc::new(StringArray::from(vec!["now", "long ago", "soon", "some day", "just now"]))),
+        ("at", Arc::new(Int64Array::from(times.to_vec()))),
+    ]);
+    let mut job = Job::new(&cluster.bootstrap, &topic).with("timestampColumn", "at");
+    let rejects = write(&mut job, batch).await;
+    let refused: Vec<_> = rejects.iter().map(|r| String::from_utf8_lossy(r.raw.as_ref().unwrap()).into_owned()).collect();
+    assert!(refused.len() == 2 && refused[0].contains("long ago") && refused[1].contains("some day"), "{rejects:?}");
+    assert!(rejects[0].reason.contains("timestamp"), "{rejects:?}");
+    assert_eq!(names(&cluster, &topic).await, ["just now", "now", "soon"]);
+}
+
+#[tokio::test]
 async fn a_compacted_topic_refuses_rows_without_a_key_alone() {
     let cluster = Cluster::shared().await;
     let topic = cluster.topic_with(1, &[("cleanup.policy", "compact")]).await;

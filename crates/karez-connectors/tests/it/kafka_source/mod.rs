@@ -7,7 +7,7 @@ mod log;
 mod options;
 mod own_server;
 mod positions;
-mod secure;
+pub mod secure;
 mod speed;
 mod transactions;
 

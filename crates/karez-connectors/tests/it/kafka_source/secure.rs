@@ -18,7 +18,8 @@ async fn topic() -> Topic {
     topic
 }
 
-async fn allow(kafka: &Kafka, kind: AclResourceType, name: &str, operation: AclOperation) {
+/// Gives `alice` a right.
+pub async fn allow(kafka: &Kafka, kind: AclResourceType, name: &str, operation: AclOperation) {
     let acl = AclBinding {
         resource_type: kind,
         resource_name: name.into(),
@@ -114,9 +115,27 @@ async fn a_right_that_is_missing_is_named() {
     allow(&topic.kafka, AclResourceType::Topic, &topic.name, AclOperation::Read).await;
     reads(&alice).await;
     let mut group = alice.clone();
-    group["groupId"] = json!(unique("g"));
+    let name = unique("g");
+    group["groupId"] = json!(name);
     let e = refused(&group).await;
     assert!(e.contains("consumer group"), "{e}");
-    allow(&topic.kafka, AclResourceType::Group, group["groupId"].as_str().unwrap(), AclOperation::Read).await;
+
+    // Who may look at a group may not commit offsets to it yet.
+    allow(&topic.kafka, AclResourceType::Group, &name, AclOperation::Describe).await;
+    let source = try_source(&group, Some(&numbers()), false).unwrap();
+    let e = source.check().await.unwrap_err();
+    let said = format!("commit offsets to the group `{name}`");
+    assert!(e.to_string().contains(&said) && e.to_string().contains("`Read` on the consumer group") && !e.is_retryable(), "{e}");
+    let mut job = Job::start(&group, &numbers()).await;
+    assert_eq!(job.settle().await.take(), texts(0..10));
+    let e = job.completed().await.unwrap_err();
+    assert!(e.to_string().contains(&said) && e.to_string().contains("`Read` on the consumer group"), "{e}");
+    let mut silent = group.clone();
+    silent["commitMode"] = json!("off");
+    reads(&silent).await;
+
+    allow(&topic.kafka, AclResourceType::Group, &name, AclOperation::Read).await;
     reads(&group).await;
+    let mut job = Job::start(&group, &numbers()).await;
+    job.settle().await.completed().await.unwrap();
 }
