@@ -36,6 +36,15 @@ impl Figure {
         self
     }
 
+    /// Held against another: the median of the ratios of the rounds, the least and the largest.
+    #[must_use]
+    pub(super) fn with_ratios(mut self, other: &str, ratios: Vec<f64>) -> Self {
+        self.against = Some(other.to_owned());
+        let (least, largest) = ratios.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), r| (a.min(*r), b.max(*r)));
+        self.ratio = Some(median(ratios));
+        self.with("ratio_least", least).with("ratio_largest", largest)
+    }
+
     /// For a person.
     #[must_use]
     pub fn line(&self) -> String {

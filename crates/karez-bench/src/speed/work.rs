@@ -52,6 +52,9 @@ pub struct Measured {
     pub wall_s: f64,
     /// The most memory the process had resident, MiB; 0 where the system does not tell.
     pub peak_mb: f64,
+    /// Checkpoints that a job completed.
+    #[serde(default)]
+    pub checkpoints: u64,
 }
 
 impl Work {
@@ -110,7 +113,7 @@ fn arrow_json(file: &Path, columns: &[String]) -> Result<Measured, String> {
         rows_out += batch.map_err(|e| e.to_string())?.num_rows() as u64;
     }
     let (cpu, wall) = (process_cpu() - cpu, wall.elapsed());
-    Ok(Measured { rows_out, cpu_s: cpu.as_secs_f64(), wall_s: wall.as_secs_f64(), peak_mb: peak_mb().unwrap_or(0.0) })
+    Ok(Measured { rows_out, cpu_s: cpu.as_secs_f64(), wall_s: wall.as_secs_f64(), peak_mb: peak_mb().unwrap_or(0.0), checkpoints: 0 })
 }
 
 /// Runs a job to its end. The rows that came out are those of the sink `out`.
@@ -149,6 +152,12 @@ pub(super) fn run_graph(graph: JobGraph, threads: usize, mut watch: impl FnMut(&
         return Err(outcome.error.as_ref().map_or_else(|| format!("the job ended as {}", outcome.status), ToString::to_string));
     }
     let rows_out = outcome.report.nodes.iter().filter(|n| n.name == "out").map(|n| n.metrics.records_in).sum();
-    let measured = Measured { rows_out, cpu_s: cpu.as_secs_f64(), wall_s: wall.as_secs_f64(), peak_mb: peak_mb().unwrap_or(0.0) };
+    let measured = Measured {
+        rows_out,
+        cpu_s: cpu.as_secs_f64(),
+        wall_s: wall.as_secs_f64(),
+        peak_mb: peak_mb().unwrap_or(0.0),
+        checkpoints: outcome.report.checkpoints.completed,
+    };
     Ok((measured, outcome.report.clone()))
 }

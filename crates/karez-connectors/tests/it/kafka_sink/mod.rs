@@ -9,7 +9,6 @@ mod own_server;
 mod read_back;
 mod recovery;
 mod secured;
-mod speed;
 mod timeouts;
 mod topics;
 

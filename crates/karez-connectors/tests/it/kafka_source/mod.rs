@@ -8,7 +8,6 @@ mod options;
 mod own_server;
 mod positions;
 pub mod secure;
-mod speed;
 mod transactions;
 
 use std::collections::BTreeMap;
