@@ -7,6 +7,8 @@
 #[cfg(feature = "csv")]
 mod csv;
 #[cfg(feature = "json")]
+mod instant;
+#[cfg(feature = "json")]
 mod ndjson;
 #[cfg(feature = "parquet")]
 pub mod parquet;
