@@ -59,18 +59,25 @@ impl PartitionQueue {
     /// Takes the batch at the head for sending. A batch keeps its stamp as long as it may be in the log: the broker knows it again by that.
     pub(super) fn take(&mut self, identity: u64, producer: Option<(i64, i16)>, transactional: bool) -> Option<Waiting> {
         let mut head = self.waiting.pop_front()?;
-        if let (None, Some((producer_id, producer_epoch))) = (head.stamped, producer) {
-            if self.next.0 != identity {
-                self.next = (identity, 0);
-            }
-            let stamp = Stamp { producer_id, producer_epoch, base_sequence: self.next.1, transactional };
+        if head.stamped.is_none() {
+            let stamp = self.stamp(identity, producer, transactional, head.batch.count());
             head.batch.stamp(stamp);
             head.stamped = Some((identity, stamp));
-            self.next.1 = sequence_after(stamp.base_sequence, head.batch.count());
         }
         head.attempts += 1;
         self.in_flight = true;
         Some(head)
+    }
+
+    /// The stamp of a batch of so many rows, which have the next sequence numbers from now on.
+    const fn stamp(&mut self, identity: u64, producer: Option<(i64, i16)>, transactional: bool, rows: i32) -> Stamp {
+        let Some((producer_id, producer_epoch)) = producer else { return Stamp::NONE };
+        if self.next.0 != identity {
+            self.next = (identity, 0);
+        }
+        let base_sequence = self.next.1;
+        self.next.1 = sequence_after(base_sequence, rows);
+        Stamp { producer_id, producer_epoch, base_sequence, transactional }
     }
 
     /// Puts back what is to be sent again, before everything else.

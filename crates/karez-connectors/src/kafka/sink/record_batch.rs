@@ -7,7 +7,8 @@
 //!   0 base offset i64 │ 8 length i32 │ 12 leader epoch i32 │ 16 magic i8 │ 17 crc32c u32 │ 21 attributes i16 │ 23 last offset delta i32
 //!  27 base timestamp i64 │ 35 max timestamp i64 │ 43 producer id i64 │ 51 producer epoch i16 │ 53 base sequence i32 │ 57 count i32 │ 61 records …
 //! ```
-//! The checksum covers everything from the attributes on. Producer, epoch and sequence are set by [`SealedBatch::stamp`] when the batch is first sent.
+//! The checksum covers everything from the attributes on. Producer, epoch, sequence and checksum are set by [`SealedBatch::stamp`] when the batch is first
+//! sent.
 
 use krafka::__private::util::crc32c;
 
@@ -65,7 +66,7 @@ pub(super) struct OpenBatch {
     max_timestamp: i64,
 }
 
-/// A batch that is complete.
+/// A batch that is complete but for its stamp, without which no broker takes it.
 #[derive(Debug)]
 pub(super) struct SealedBatch {
     bytes: Vec<u8>,
@@ -136,9 +137,7 @@ impl OpenBatch {
         put(&mut bytes, BASE_TIMESTAMP, self.base_timestamp.to_be_bytes());
         put(&mut bytes, MAX_TIMESTAMP, self.max_timestamp.to_be_bytes());
         put(&mut bytes, COUNT, count.to_be_bytes());
-        let mut sealed = SealedBatch { bytes, count };
-        sealed.stamp(Stamp::NONE);
-        Ok(sealed)
+        Ok(SealedBatch { bytes, count })
     }
 }
 
