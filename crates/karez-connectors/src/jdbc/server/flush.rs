@@ -138,13 +138,13 @@ impl Flusher {
                 lot
             }
         };
-        // Rows before the seal need not be on disk before it is: what it makes durable includes them.
+        // Rows before the seal need not be on disk before it is: what it makes durable includes them, unless the server has crashed meanwhile.
         session.begin(seal.is_some()).await?;
         self.ledger.fence(session, dialect, run).await?;
         if !self.ledger.lock(session, dialect, &lot).await? {
             return Err(Failure::new(Kind::Server, format!("the rows staged in `{}` were thrown away by another start of this job", lot.stage)));
         }
-        let table = self.ledger.stage(&lot);
+        let (table, earlier) = (self.ledger.stage(&lot), lot.flushes > 0);
         if again {
             // The answer to the first try may have been lost, not the rows.
             session.execute(&format!("DELETE FROM {} WHERE {} >= {}", table.sql(dialect), dialect.quote(NUMBER), lot.next)).await?;
@@ -162,6 +162,14 @@ impl Flusher {
             lot.deletes |= ops.contains(&Op::Delete);
         }
         if let Some(Epoch(epoch)) = seal {
+            if earlier {
+                let found = self.ledger.count(session, dialect, &lot).await?;
+                if found != lot.rows {
+                    let (table, rows) = (&self.fitted.table.name, lot.rows);
+                    let why = format!("of {rows} rows staged for `{table}` {found} are there: the server has lost the others in a crash");
+                    return Err(Failure::new(Kind::Server, why));
+                }
+            }
             self.ledger.seal(session, dialect, &lot, epoch).await?;
             point("jdbc-seal-before")?;
         }

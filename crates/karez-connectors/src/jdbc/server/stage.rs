@@ -220,6 +220,13 @@ impl Ledger {
         Ok(!session.query(&sql).await?.is_empty())
     }
 
+    /// How many rows of a lot there are.
+    pub(super) async fn count(&self, session: &mut dyn Session, dialect: &dyn Dialect, lot: &Lot) -> Result<u64, Failure> {
+        let rows = session.query(&format!("SELECT COUNT(*) FROM {}", self.stage(lot).sql(dialect))).await?;
+        let count = rows.first().and_then(|r| r.first()?.as_deref()?.parse().ok());
+        count.ok_or_else(|| Failure::new(Kind::Server, format!("the rows staged in `{}` cannot be counted", lot.stage)))
+    }
+
     /// From now on a savepoint may name the lot.
     pub(super) async fn seal(&self, session: &mut dyn Session, dialect: &dyn Dialect, lot: &Lot, epoch: u64) -> Result<(), Failure> {
         session.execute(&format!("UPDATE {} SET epoch = {epoch} WHERE stage = {}", self.lots, dialect.literal(&lot.stage))).await.map(drop)

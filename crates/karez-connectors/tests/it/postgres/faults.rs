@@ -180,6 +180,40 @@ async fn own_server_killed_between_the_steps_keeps_what_was_sealed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn own_server_that_forgets_staged_rows_in_a_crash_fails_the_job() {
+    // Transactions before the seal are on disk within 30 s.
+    let mut server = OwnServer::start_with(Server::Postgres, &[("POSTGRES_EXTRA", "wal_writer_delay = 10s")]).unwrap();
+    let db = Db::at(server.address()).await;
+    db.run("CREATE TABLE t (id bigint PRIMARY KEY, name text)").await;
+    let config = json!({ "url": db.url, "table": "t", "batchSize": 2 });
+    let mut process = Process::start(&config, two_columns(), 1, 1, &[]).await;
+    for id in [1, 3, 5] {
+        process.write(0, rows(&[(id, "a"), (id + 1, "b")])).await;
+    }
+    process.writers[0].flush().await.unwrap();
+    server.crash().unwrap();
+    server.up().unwrap();
+    let client = connect(server.address()).await;
+    client.batch_execute(&format!("SET search_path = {}", db.schema)).await.unwrap();
+    let count = async |table: &str| client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get::<_, i64>(0);
+    let stage = client.query_one("SELECT stage FROM __karez_lots", &[]).await.unwrap().get::<_, String>(0);
+    let survived = count(&stage).await;
+    process.write(0, rows(&[(7, "a")])).await;
+    let sealed = loop {
+        match process.writers[0].prepare_commit(Epoch(1), false).await {
+            Err(e) if e.reach() == karez_core::Reach::Connection => {}
+            other => break other,
+        }
+    };
+    if survived == 6 {
+        assert!(sealed.is_ok(), "{sealed:?}");
+        return;
+    }
+    let error = sealed.err().unwrap();
+    assert!(error.message().contains(&format!("of 7 rows staged for `t` {} are there", survived + 1)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deadlock_with_another_program_is_tried_again() {
     let db = Db::with("CREATE TABLE t (id bigint PRIMARY KEY, name text); INSERT INTO t VALUES (1, 'one'), (2, 'two')").await;
     let input = StreamSchema::append_only(two_columns());
