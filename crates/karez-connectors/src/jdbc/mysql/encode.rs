@@ -49,7 +49,13 @@ impl Form for Field {
 
     fn text(out: &mut Vec<u8>, text: &str) {
         let mut rest = text.as_bytes();
-        while let Some(at) = rest.iter().position(|b| matches!(b, b'\t' | b'\n' | b'\\' | 0)) {
+        // Zeros are rare, and three bytes are as many as can be looked for at once.
+        let special: fn(&[u8]) -> Option<usize> = if memchr::memchr(0, rest).is_none() {
+            |rest| memchr::memchr3(b'\t', b'\n', b'\\', rest)
+        } else {
+            |rest| rest.iter().position(|b| matches!(b, b'\t' | b'\n' | b'\\' | 0))
+        };
+        while let Some(at) = special(rest) {
             out.extend_from_slice(&rest[..at]);
             out.push(b'\\');
             out.push(match rest[at] {

@@ -1,7 +1,9 @@
 //! The bulk path: `LOAD DATA LOCAL` from memory, or an `INSERT` of many rows where the server does not allow it.
 //!
 //! `LOAD DATA LOCAL` makes warnings of errors: it leaves rows out and changes values. What it cannot say as an error is undone here by a savepoint, so
-//! that rows go in as they are, all or none.
+//! that rows go in as they are, all or none. Rows are encoded while the server takes those before them.
+
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{AsArray, Int16Array};
 use arrow::datatypes::Int16Type;
@@ -35,11 +37,11 @@ pub(super) async fn load(session: &mut MySqlSession, load: &Load<'_>, rows: &Rec
     if rows.num_rows() == 0 {
         return Ok(());
     }
-    let mut rows = Rows::new(load, rows)?;
+    let rows = Rows::new(load, rows)?;
     if session.local_infile && rows.count > FEW_ROWS && !rows.encoders.is_empty() {
-        file(session, load, &mut rows).await
+        file(session, load, rows).await
     } else {
-        insert(session, load, &mut rows).await
+        insert(session, load, rows).await
     }
 }
 
@@ -72,12 +74,7 @@ impl Rows {
     }
 }
 
-async fn file(session: &mut MySqlSession, load: &Load<'_>, rows: &mut Rows) -> Result<(), Failure> {
-    let mut text = Vec::with_capacity(rows.count * 64);
-    for row in 0..rows.count {
-        rows.encode::<Field>(row, b'\t', &mut text)?;
-        text.push(b'\n');
-    }
+async fn file(session: &mut MySqlSession, load: &Load<'_>, rows: Rows) -> Result<(), Failure> {
     let (mut fields, mut set) = (Vec::new(), Vec::new());
     for (i, (column, encoder)) in load.columns.iter().zip(&rows.encoders).enumerate() {
         let (name, field) = (MySql.quote(&column.name), format!("@karez{i}"));
@@ -95,19 +92,49 @@ async fn file(session: &mut MySqlSession, load: &Load<'_>, rows: &mut Rows) -> R
         load.table.sql(&MySql),
         fields.join(", ")
     );
-    let text = Bytes::from(text);
+    let (count, bad) = (rows.count as u64, Arc::new(OnceLock::new()));
+    let pieces = Pieces { rows, next: 0, bad: Arc::clone(&bad) };
     let conn = session.begin_work()?;
-    let result = in_savepoint(conn, rows.count as u64, async |conn| {
-        let pieces: Vec<_> = (0..text.len()).step_by(PIECE_BYTES).map(|at| Ok(text.slice(at..text.len().min(at + PIECE_BYTES)))).collect();
+    let result = in_savepoint(conn, count, async |conn| {
         conn.set_infile_handler(async move { Ok(stream::iter(pieces).boxed()) });
-        conn.query_drop(&sql).await
+        conn.query_drop(&sql).await?;
+        Ok(bad.get().cloned())
     })
     .await;
     let outcome = session.ended("load rows", result)?;
     outcome.map_or(Ok(()), Err)
 }
 
-async fn insert(session: &mut MySqlSession, load: &Load<'_>, rows: &mut Rows) -> Result<(), Failure> {
+/// The lines of rows, some at a time; ends early before a row that cannot be written.
+struct Pieces {
+    rows: Rows,
+    next: usize,
+    /// That row, and why.
+    bad: Arc<OnceLock<Failure>>,
+}
+
+impl Iterator for Pieces {
+    type Item = std::io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut text = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
+        while self.next < self.rows.count && text.len() < PIECE_BYTES {
+            let begin = text.len();
+            if let Err(failure) = self.rows.encode::<Field>(self.next, b'\t', &mut text) {
+                text.truncate(begin);
+                self.next = self.rows.count;
+                // There is one such row at most.
+                let _ = self.bad.set(failure);
+                break;
+            }
+            text.push(b'\n');
+            self.next += 1;
+        }
+        (!text.is_empty()).then(|| Ok(Bytes::from(text)))
+    }
+}
+
+async fn insert(session: &mut MySqlSession, load: &Load<'_>, mut rows: Rows) -> Result<(), Failure> {
     let names: Vec<String> = load.columns.iter().map(|c| MySql.quote(&c.name)).collect();
     let head = format!("INSERT INTO {} ({}) VALUES ", load.table.sql(&MySql), names.join(", "));
     // What each statement may hold; one row may be longer, up to what the server takes.
@@ -135,7 +162,7 @@ async fn insert(session: &mut MySqlSession, load: &Load<'_>, rows: &mut Rows) ->
     let mut result = Ok(None);
     for statement in statements {
         // The rows of the statement are not counted: only LOAD DATA leaves rows out.
-        result = in_savepoint(conn, 0, async |conn| conn.query_drop(&statement).await).await;
+        result = in_savepoint(conn, 0, async |conn| conn.query_drop(&statement).await.map(|()| None)).await;
         if !matches!(result, Ok(None)) {
             break;
         }
@@ -144,16 +171,26 @@ async fn insert(session: &mut MySqlSession, load: &Load<'_>, rows: &mut Rows) ->
     outcome.map_or(Ok(()), Err)
 }
 
-/// Runs a statement that adds rows; undoes it where it left rows out (fewer than `expected`) or warns that it changed one, and says why.
-async fn in_savepoint(conn: &mut Conn, expected: u64, work: impl AsyncFnOnce(&mut Conn) -> Result<(), Error>) -> Result<Option<Failure>, Error> {
+/// Runs a statement that adds rows; undoes it where `work` says so, where it left rows out (fewer than `expected`) or warns that it changed one, and says
+/// why.
+async fn in_savepoint(
+    conn: &mut Conn,
+    expected: u64,
+    work: impl AsyncFnOnce(&mut Conn) -> Result<Option<Failure>, Error>,
+) -> Result<Option<Failure>, Error> {
     conn.query_drop("SAVEPOINT `__karez_load`").await?;
-    work(conn).await?;
+    let mut failure = work(conn).await?;
     let added = conn.affected_rows();
-    let warning = if conn.get_warnings() > 0 { serious_warning(conn).await? } else { None };
-    let missing = (added < expected).then(|| "the table does not take the row".to_owned());
-    let Some(why) = warning.or(missing) else { return Ok(None) };
-    conn.query_drop("ROLLBACK TO SAVEPOINT `__karez_load`").await?;
-    Ok(Some(Failure::new(Kind::Row(None), why)))
+    if failure.is_none() && conn.get_warnings() > 0 {
+        failure = serious_warning(conn).await?.map(|why| Failure::new(Kind::Row(None), why));
+    }
+    if failure.is_none() && added < expected {
+        failure = Some(Failure::new(Kind::Row(None), "the table does not take the row"));
+    }
+    if failure.is_some() {
+        conn.query_drop("ROLLBACK TO SAVEPOINT `__karez_load`").await?;
+    }
+    Ok(failure)
 }
 
 /// The first warning that says that a value was changed or a row left out.
