@@ -1,5 +1,4 @@
 //! The measuring harness of Karez.
 
 pub mod crash;
-pub mod jdbc;
 pub mod speed;

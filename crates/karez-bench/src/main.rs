@@ -18,8 +18,6 @@ struct Arguments {
 enum Command {
     /// Kills jobs with -9, starts them again, and counts lost and doubled rows.
     Crash(cli::crash::CrashArgs),
-    /// Measures how fast tables of PostgreSQL are written and read, beside `psql`.
-    Jdbc(cli::jdbc::JdbcArgs),
     /// Measures how fast Karez is, beside others on the same bytes.
     Speed(cli::speed::SpeedArgs),
     /// One measurement, told on standard input: what `speed` starts.
@@ -34,7 +32,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Crash(arguments) => cli::crash::run(&arguments),
-        Command::Jdbc(arguments) => cli::jdbc::run(&arguments),
         Command::Speed(arguments) => cli::speed::run(&arguments),
         Command::Work => cli::speed::work(),
     };

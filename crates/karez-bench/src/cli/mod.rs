@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 pub(crate) mod crash;
-pub(crate) mod jdbc;
 pub(crate) mod speed;
 
 /// The `karez` binary that is named, or the one beside this one.

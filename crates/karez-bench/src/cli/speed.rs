@@ -9,8 +9,8 @@ use karez_bench::speed::{Against, Bench, Speed, Work};
 
 #[derive(Args)]
 pub(crate) struct SpeedArgs {
-    /// What is measured; default: everything that needs no server. `kafka-…`, `postgres-…` and `mariadb-…` need theirs, started by
-    /// `export $(cargo xtask services up)`.
+    /// What is measured; default: everything that needs no server. `kafka-…`, `postgres-…`, `mariadb-…` and `mysql-…` need theirs, started
+    /// by `export $(cargo xtask services up)`.
     #[arg(value_parser = bench)]
     benches: Vec<Bench>,
     /// A line of JSON for each figure.
@@ -19,7 +19,7 @@ pub(crate) struct SpeedArgs {
     /// How often each is repeated, in turn with what it is compared with; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Bids in the input file.
+    /// Rows of the input: bids, for databases orders.
     #[arg(long, default_value_t = 2_000_000)]
     rows: u64,
     /// Where input files are kept. Default: the user's cache.

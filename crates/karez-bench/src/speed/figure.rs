@@ -74,3 +74,8 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
         _ => f64::midpoint(values[n / 2 - 1], values[n / 2]),
     }
 }
+
+/// The least and the greatest.
+pub(super) fn spread(values: &[f64]) -> (f64, f64) {
+    (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+}

@@ -69,7 +69,7 @@ impl Bench {
             .chain(message::CASES.map(Kind::Message))
             .chain(queries.map(|(name, q)| Kind::Query(name, q)))
             .chain(others);
-        let kinds = kinds.chain(kafka::Case::ALL.map(Kind::Kafka)).chain(database::Case::ALL.map(Kind::Database));
+        let kinds = kinds.chain(kafka::Case::ALL.map(Kind::Kafka)).chain(database::CASES.map(Kind::Database));
         kinds.map(Self).collect()
     }
 
@@ -88,7 +88,7 @@ impl Bench {
             Kind::Memory => "memory",
             Kind::FirstRow => "first-row",
             Kind::Kafka(case) => case.name(),
-            Kind::Database(case) => case.name(),
+            Kind::Database(case) => case.bench,
         }
     }
 
@@ -110,7 +110,7 @@ impl Bench {
 pub struct Speed {
     /// How often each is repeated; the median counts.
     pub rounds: usize,
-    /// Bids in the input file.
+    /// Rows of the input: bids, for databases orders.
     pub rows: u64,
     /// Where input files are kept; default: the user's cache.
     pub data: Option<PathBuf>,
@@ -143,7 +143,7 @@ impl Speed {
             Kind::CheckpointStop => Ok(vec![state::checkpoint_stop()?]),
             Kind::Memory => memory::flatness(&self.file()?, self.rows),
             Kind::Kafka(case) => Ok(vec![kafka::measure(case, &self.file()?, self.rows, self.rounds)?]),
-            Kind::Database(case) => Ok(vec![database::measure(case, &self.folder(), &self.file()?, self.rows, self.rounds)?]),
+            Kind::Database(case) => Ok(vec![database::measure(case, &self.folder(), self.rows, self.rounds)?]),
             Kind::FirstRow => Ok(vec![first_row::measure(&self.karez, &self.file()?)?]),
         }
     }
