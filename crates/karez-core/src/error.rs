@@ -84,6 +84,13 @@ impl Error {
         self
     }
 
+    /// Says how far it reaches.
+    #[must_use]
+    pub const fn reaching(mut self, reach: Reach) -> Self {
+        self.reach = reach;
+        self
+    }
+
     /// Names the node, unless an inner one is named already.
     #[must_use]
     pub fn at(mut self, node: impl Into<String>) -> Self {

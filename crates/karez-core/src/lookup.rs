@@ -45,6 +45,11 @@ pub trait Lookup: Send + Sync + 'static {
         1000
     }
 
+    /// The most questions that can be asked at the same time, where it has a limit of its own (a pool of connections).
+    fn max_concurrency(&self) -> Option<usize> {
+        None
+    }
+
     /// Tries to reach the table, without side effects.
     async fn check(&self) -> Result<()>;
 

@@ -125,6 +125,8 @@ node_metrics! {
     skipped: Counter => skipped: u64;
     /// Bad records sent to the dead-letter output.
     dead_lettered: Counter => dead_lettered: u64;
+    /// Calls to the outside that were made, each attempt counted.
+    calls: Counter => calls: u64;
     /// Calls to the outside that were tried again.
     retried: Counter => retried: u64;
     /// Calls or rows held back by a rate limit.
@@ -133,8 +135,12 @@ node_metrics! {
     timed_out: Counter => timed_out: u64;
     /// How often the circuit breaker opened, because calls to the outside kept failing.
     breaker_opened: Counter => breaker_opened: u64;
+    /// 1 while the circuit breaker is open: no call is made, but for one now and then that finds out whether the server is back.
+    breaker_open: Gauge => breaker_open: i64;
     /// Calls to the outside that are under way.
     in_flight: Gauge => in_flight: i64;
+    /// Calls to the outside that wait: for a place among `maxConcurrency`, for the rate limit, or to be tried again.
+    calls_waiting: Gauge => calls_waiting: i64;
     /// Rows of an operator that waits for the outside which have not been answered yet.
     rows_in_flight: Gauge => rows_in_flight: i64;
     /// Time spent working. Counted in nanoseconds, reported in milliseconds.

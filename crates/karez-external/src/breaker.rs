@@ -78,6 +78,15 @@ impl CircuitBreaker {
         }
     }
 
+    /// How long it lets nothing through, at least.
+    #[must_use]
+    pub fn refuses_for(&self, now: Duration) -> Duration {
+        match &*self.lock() {
+            State::Open { until } => until.saturating_sub(now),
+            State::Closed(_) | State::HalfOpen { .. } => Duration::ZERO,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,20 +112,25 @@ impl CircuitBreaker {
         opens
     }
 
-    fn succeeded(&self, probe: bool) {
+    /// Whether that closed it.
+    fn succeeded(&self, probe: bool) -> bool {
         let mut state = self.lock();
         match &mut *state {
             State::Closed(failures) => failures.clear(),
-            State::HalfOpen { .. } if probe => *state = State::Closed(VecDeque::new()),
+            State::HalfOpen { .. } if probe => {
+                *state = State::Closed(VecDeque::new());
+                return true;
+            }
             State::HalfOpen { .. } | State::Open { .. } => {}
         }
+        false
     }
 }
 
 impl Admission<'_> {
-    /// The server answered, be it with an error of the caller's making.
-    pub fn succeeded(mut self) {
-        self.breaker.succeeded(std::mem::take(&mut self.probe));
+    /// The server answered, be it with an error of the caller's making. Answers whether that closed the breaker.
+    pub fn succeeded(mut self) -> bool {
+        self.breaker.succeeded(std::mem::take(&mut self.probe))
     }
 
     /// The server is away. Answers whether that opened the breaker.

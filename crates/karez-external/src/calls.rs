@@ -4,13 +4,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::ExponentialBackoff;
 use futures::future::{Either, select};
-use karez_core::metrics::{Gauge, NodeMetrics};
-use karez_core::{Error, Result, Whose};
+use karez_core::config::Span;
+use karez_core::metrics::NodeMetrics;
+use karez_core::{Error, Reach, Result};
 use tokio::sync::Semaphore;
 
+use crate::counted::{Counted, Counting};
 use crate::rate::RateLimit;
-use crate::{CircuitBreaker, ExternalOptions, MachineTime, RetryOptions, Time};
+use crate::retry::is_outage;
+use crate::{CircuitBreaker, ExternalOptions, MachineTime, Retry, RetryOptions, Time};
 
 /// Calls to one outside system by one node. Clones share the limits, the breaker and the counters.
 ///
@@ -18,7 +22,6 @@ use crate::{CircuitBreaker, ExternalOptions, MachineTime, RetryOptions, Time};
 #[derive(Clone, Debug)]
 pub struct ExternalCalls {
     shared: Arc<Shared>,
-    metrics: Arc<NodeMetrics>,
 }
 
 #[derive(Debug)]
@@ -30,19 +33,7 @@ struct Shared {
     rate: Option<RateLimit>,
     breaker: CircuitBreaker,
     time: Arc<dyn Time>,
-}
-
-/// An attempt that did not succeed.
-struct Failed {
-    error: Error,
-    /// How long not to try again, whatever the back-off says.
-    wait: Duration,
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self { error, wait: Duration::ZERO }
-    }
+    counted: Counted,
 }
 
 impl ExternalCalls {
@@ -64,14 +55,16 @@ impl ExternalCalls {
             rate: options.rate_limit.as_ref().and_then(|o| RateLimit::new(o, &time)),
             breaker: CircuitBreaker::new(&options.circuit_breaker),
             time,
+            counted: Counted::default(),
         };
-        Self { shared: Arc::new(shared), metrics: Arc::default() }
+        Self { shared: Arc::new(shared) }
     }
 
-    /// The same limits and breaker, counted in the metrics of a node.
+    /// The same, counted in the metrics of a node from now on, with all its clones; what has been counted before the first time is carried over.
     #[must_use]
     pub fn counted_by(&self, metrics: Arc<NodeMetrics>) -> Self {
-        Self { shared: Arc::clone(&self.shared), metrics }
+        self.shared.counted.set(metrics);
+        self.clone()
     }
 
     /// Makes a call, and makes it again while the server is away. `what` says what it does in messages (`looking up 20 keys`).
@@ -85,54 +78,64 @@ impl ExternalCalls {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let mut delays = self.shared.retry.delays();
+        let mut retry = self.retry(what);
         loop {
-            let failed = match self.attempt(what, &mut call).await {
+            match self.once(what, call()).await {
                 Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            if !may_pass(&failed.error) {
-                return Err(failed.error);
+                Err(error) => retry.again(error).await?,
             }
-            let Some(delay) = delays.next() else { return Err(self.given_up(failed.error)) };
-            let delay = delay.max(failed.wait);
-            tracing::debug!(system = %self.shared.system, what, delay_ms = delay.as_millis() as u64, error = %failed.error, "trying again");
-            self.metrics.retried.add(1);
-            self.shared.time.sleep(delay).await;
         }
     }
 
-    /// Makes a call that must not be repeated, with everything but the retries.
+    /// The attempts of a call that the caller makes one by one, by [`Self::once`] or [`Self::once_while`].
+    #[must_use]
+    pub fn retry(&self, what: &str) -> Retry {
+        Retry::new(self.clone(), what)
+    }
+
+    /// Makes a call that must not be repeated, or one attempt of it, with everything but the retries.
     ///
     /// # Errors
     /// What the call answered; that it was not answered in time; that the breaker is open.
     pub async fn once<T>(&self, what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.attempt(what, || call).await.map_err(|failed| failed.error)
+        self.once_while(what, call, || std::future::ready(false)).await
     }
 
-    async fn attempt<T, Fut>(&self, what: &str, call: impl FnOnce() -> Fut) -> Result<T, Failed>
+    /// The same for a call that may take long, such as a statement that sorts a table: when the timeout has passed, the server is asked (in another way
+    /// than by this call) whether it is `at_work` on it, and while it is, the call is waited for. Answering that may take as long as the timeout.
+    ///
+    /// # Errors
+    /// As [`Self::once`].
+    pub async fn once_while<T, Fut>(&self, what: &str, call: impl Future<Output = Result<T>>, at_work: impl Fn() -> Fut) -> Result<T>
     where
-        Fut: Future<Output = Result<T>>,
+        Fut: Future<Output = bool>,
     {
         let shared = &*self.shared;
+        let waiting = Counting::waiting(self.metrics());
         let closed = |_| Error::internal("the limit of concurrent calls was closed");
         let _place = shared.concurrency.acquire().await.map_err(closed)?;
         self.wait_for_rate().await;
-        let admission = shared.breaker.admit(shared.time.now()).map_err(|refused| Failed { error: self.open(what), wait: refused.wait })?;
-        let in_flight = InFlight::new(&self.metrics.in_flight);
-        let answer = self.in_time(what, call()).await;
+        drop(waiting);
+        let admission = shared.breaker.admit(shared.time.now()).map_err(|_| self.open(what))?;
+        self.metrics().calls.add(1);
+        let in_flight = Counting::in_flight(self.metrics());
+        let answer = self.in_time(what, call, at_work).await;
         drop(in_flight);
         match &answer {
-            Err(e) if may_pass(e) => {
+            Err(e) if is_outage(e) => {
                 if admission.failed(shared.time.now()) {
-                    self.metrics.breaker_opened.add(1);
+                    self.metrics().breaker_opened.add(1);
+                    self.metrics().breaker_open.set(1);
                     tracing::warn!(system = %shared.system, what, error = %e, "the circuit breaker has opened: calls wait");
                 }
             }
-            // Any other error is an answer too: the server is there.
-            _ => admission.succeeded(),
+            _ => {
+                if admission.succeeded() {
+                    self.metrics().breaker_open.set(0);
+                }
+            }
         }
-        Ok(answer?)
+        answer
     }
 
     async fn wait_for_rate(&self) {
@@ -140,19 +143,31 @@ impl ExternalCalls {
         let mut held_back = false;
         while let Err(wait) = rate.take() {
             if !std::mem::replace(&mut held_back, true) {
-                self.metrics.throttled.add(1);
+                self.metrics().throttled.add(1);
             }
             self.shared.time.sleep(wait).await;
         }
     }
 
-    async fn in_time<T>(&self, what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn in_time<T, Fut>(&self, what: &str, call: impl Future<Output = Result<T>>, at_work: impl Fn() -> Fut) -> Result<T>
+    where
+        Fut: Future<Output = bool>,
+    {
         let Shared { system, timeout, time, .. } = &*self.shared;
-        match select(std::pin::pin!(call), time.sleep(*timeout)).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => {
-                self.metrics.timed_out.add(1);
-                Err(Error::connection(format!("{system}: {what}: no answer within {} (`external.timeout`)", karez_core::config::Span(*timeout))))
+        let mut call = std::pin::pin!(call);
+        loop {
+            if let Either::Left((answer, _)) = select(call.as_mut(), time.sleep(*timeout)).await {
+                return answer;
+            }
+            let asking = select(std::pin::pin!(at_work()), time.sleep(*timeout));
+            let is_at_work = match select(call.as_mut(), std::pin::pin!(asking)).await {
+                Either::Left((answer, _)) => return answer,
+                Either::Right((Either::Left((is_at_work, _)), _)) => is_at_work,
+                Either::Right((Either::Right(_), _)) => false,
+            };
+            if !is_at_work {
+                self.metrics().timed_out.add(1);
+                return Err(Error::connection(format!("{system}: {what}: no answer within {} (`external.timeout`)", Span(*timeout))));
             }
         }
     }
@@ -161,31 +176,32 @@ impl ExternalCalls {
         Error::connection(format!("{}: {what}: not tried, since the calls before failed (the circuit breaker is open)", self.shared.system))
     }
 
-    fn given_up(&self, last: Error) -> Error {
-        match self.shared.retry.attempts {
+    /// The error of the last attempt. It reaches the job: whoever would try again has been told how often that is.
+    pub(crate) fn given_up(&self, last: Error) -> Error {
+        let error = match self.shared.retry.attempts {
             1 => last,
             n => Error::connection(format!("{}: given up after {n} attempts (`external.retry`)", self.shared.system)).caused_by(last),
-        }
+        };
+        error.reaching(Reach::Job)
     }
-}
 
-/// Whether the server was away, and may come back.
-fn may_pass(error: &Error) -> bool {
-    error.is_retryable() && error.whose() != Whose::User
-}
-
-/// Counts a call as under way, for as long as it lives.
-struct InFlight<'a>(&'a Gauge);
-
-impl<'a> InFlight<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.add(1);
-        Self(gauge)
+    pub(crate) fn system(&self) -> &str {
+        &self.shared.system
     }
-}
 
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.add(-1);
+    pub(crate) fn time(&self) -> &Arc<dyn Time> {
+        &self.shared.time
+    }
+
+    pub(crate) fn metrics(&self) -> Arc<NodeMetrics> {
+        self.shared.counted.metrics()
+    }
+
+    pub(crate) fn delays(&self) -> ExponentialBackoff {
+        self.shared.retry.delays()
+    }
+
+    pub(crate) fn breaker_refuses_for(&self) -> Duration {
+        self.shared.breaker.refuses_for(self.shared.time.now())
     }
 }

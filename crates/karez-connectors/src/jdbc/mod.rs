@@ -161,7 +161,8 @@ impl Connector for JdbcConnector {
 }
 
 /// The options that say which table of which database, and how it is reached: the same at both ends.
-const PLACE: [&str; 10] = ["url", "table", "driver", "username", "password", "properties", "tls", "pool", "connectTimeout", "statementTimeout"];
+const PLACE: [&str; 11] =
+    ["url", "table", "driver", "username", "password", "properties", "tls", "pool", "connectTimeout", "statementTimeout", "external"];
 
 /// What speaks to a server, from the options of either end.
 #[cfg(any(feature = "postgres", feature = "mysql"))]

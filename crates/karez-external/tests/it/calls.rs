@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use karez_core::config::Span;
 use karez_core::metrics::NodeMetrics;
-use karez_core::{Error, Result};
+use karez_core::{Error, Reach, Result};
 use karez_external::{CircuitBreakerOptions, ExternalCalls, ExternalOptions, RetryOptions};
 
 use crate::stepped_time::SteppedTime;
@@ -101,7 +101,10 @@ async fn after_the_last_attempt_the_error_says_how_many_there_were_and_what_the_
     kit.time.pass(delays).await;
     let e = call.await.unwrap().unwrap_err();
     assert_eq!(e.to_string(), "the test server: given up after 2 attempts (`external.retry`): connection refused");
-    assert!(e.is_retryable(), "the job restarts by its strategy");
+    assert!(e.is_retryable() && e.reach() == Reach::Job, "the job restarts by its strategy");
+    let kit = self::kit(&options(1));
+    let e = kit.start(|_| Err(Error::connection("connection refused"))).await.unwrap().unwrap_err();
+    assert!(e.is_retryable() && e.reach() == Reach::Job && e.to_string() == "connection refused", "{e}");
 }
 
 #[tokio::test]
@@ -145,11 +148,12 @@ async fn an_open_breaker_is_waited_for_instead_of_asking_the_server() {
     let kit = kit(&options);
     let call = kit.start(|n| if n < 3 { Err(Error::connection("refused")) } else { Ok(n) });
     assert_eq!(kit.time.pass(delays).await.as_millis(), 100);
-    // It opened with the second failure; the third attempt, 200 ms later, is refused and comes back when it has been open for 5 s.
-    assert_eq!(rounded(kit.time.pass(delays).await), 200);
-    assert_eq!(rounded(kit.time.pass(delays).await), 4_800);
+    // It opened with the second failure: the third attempt is made when it has been open for 5 s, not 200 ms later.
+    assert_eq!((kit.metrics.read().breaker_open, kit.metrics.read().calls_waiting), (1, 1));
+    assert_eq!(rounded(kit.time.pass(delays).await), 5_000);
     assert_eq!(call.await.unwrap().unwrap(), 3);
-    assert_eq!(kit.metrics.read().breaker_opened, 1);
+    let metrics = kit.metrics.read();
+    assert_eq!((metrics.breaker_opened, metrics.breaker_open, metrics.calls, metrics.calls_waiting), (1, 0, 3, 0));
 }
 
 #[tokio::test]
@@ -161,4 +165,80 @@ async fn an_open_breaker_holds_for_all_clones() {
     let e = kit.start(Ok).await.unwrap().unwrap_err();
     assert_eq!(e.to_string(), "the test server: asking: not tried, since the calls before failed (the circuit breaker is open)");
     assert_eq!(kit.made.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn others_in_the_way_are_waited_for_and_do_not_open_the_breaker() {
+    let mut options = options(10);
+    options.circuit_breaker = CircuitBreakerOptions { failures: 2, ..CircuitBreakerOptions::default() };
+    let kit = kit(&options);
+    let call = kit.start(|n| if n < 4 { Err(Error::external("deadlock").retryable(true)) } else { Ok(n) });
+    for expected in [100, 200, 300] {
+        assert_eq!(rounded(kit.time.pass(delays).await), expected);
+    }
+    assert_eq!(call.await.unwrap().unwrap(), 4);
+    assert_eq!((kit.metrics.read().retried, kit.metrics.read().breaker_opened), (3, 0));
+}
+
+#[tokio::test]
+async fn a_call_that_takes_long_is_waited_for_while_the_server_says_that_it_is_at_work() {
+    let kit = kit(&options(1));
+    let (calls, asked) = (kit.calls.clone(), Arc::new(AtomicUsize::new(0)));
+    let own = Arc::clone(&asked);
+    let call = tokio::spawn(async move {
+        calls.once_while("sorting", std::future::pending::<Result<()>>(), || std::future::ready(own.fetch_add(1, SeqCst) < 2)).await
+    });
+    for _ in 0..3 {
+        kit.time.pass(|d| d == Duration::from_secs(3600)).await;
+    }
+    let e = call.await.unwrap().unwrap_err();
+    assert_eq!(e.to_string(), "the test server: sorting: no answer within 1h (`external.timeout`)");
+    assert_eq!((asked.load(SeqCst), kit.metrics.read().timed_out), (3, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_say_whether_it_is_at_work_is_away() {
+    let kit = kit(&options(1));
+    let calls = kit.calls.clone();
+    let call = tokio::spawn(async move { calls.once_while("sorting", std::future::pending::<Result<()>>(), std::future::pending::<bool>).await });
+    for _ in 0..2 {
+        kit.time.pass(|d| d == Duration::from_secs(3600)).await;
+    }
+    assert!(call.await.unwrap().unwrap_err().is_retryable());
+    assert_eq!(kit.metrics.read().timed_out, 1);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_interrupted_goes_on_where_it_was_and_attempts_are_counted_over_interruptions() {
+    let kit = kit(&options(3));
+    let mut retry = kit.calls.retry("reading");
+    retry.wait().await;
+    for expected in [100, 200] {
+        retry.failed(Error::connection("lost")).unwrap();
+        for _ in 0..3 {
+            assert!(futures::poll!(std::pin::pin!(retry.wait())).is_pending());
+            kit.time.advance(Duration::from_millis(expected / 4));
+        }
+        assert_eq!(kit.metrics.read().calls_waiting, 1);
+        let (wait, pass) = (retry.wait(), kit.time.pass(delays));
+        assert_eq!(rounded(tokio::join!(wait, pass).1), expected / 4);
+    }
+    let e = retry.failed(Error::connection("lost")).unwrap_err();
+    assert_eq!(e.to_string(), "the test server: given up after 3 attempts (`external.retry`): lost");
+    assert_eq!(kit.metrics.read().calls_waiting, 0);
+    retry.succeeded();
+    retry.failed(Error::connection("lost")).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_counted_before_the_node_was_known_is_carried_over() {
+    let calls = ExternalCalls::with_time("the test server", &options(1), SteppedTime::new());
+    calls.once("asking", std::future::ready(Ok(()))).await.unwrap();
+    let metrics = Arc::new(NodeMetrics::default());
+    let known = calls.counted_by(Arc::clone(&metrics));
+    let _ = calls.counted_by(Arc::clone(&metrics));
+    for calls in [calls, known] {
+        calls.once("asking", std::future::ready(Ok(()))).await.unwrap();
+    }
+    assert_eq!(metrics.read().calls, 3);
 }

@@ -20,7 +20,7 @@ use karez_core::{
     AsyncOperator, AsyncSpec, Connector, Error, Lookup, LookupContext, OperatorFactory, OperatorSpec, PlanContext, Registry, Result, StreamSchema,
     sql_type,
 };
-use karez_external::ExternalCalls;
+use karez_external::{ExternalCalls, ExternalOptions};
 use serde_json::Value;
 
 use self::options::{Join, LookupOptions, Names};
@@ -161,6 +161,8 @@ fn spec(options: &LookupOptions, input: &StreamSchema, key: Vec<usize>, lookup: 
     let (hidden, shown): (Vec<_>, Vec<_>) = input.arrow.fields().iter().enumerate().partition(|(_, f)| is_hidden(f));
     let fields: Vec<_> = shown.iter().map(|(_, f)| Arc::clone(f)).chain(added).chain(hidden.iter().map(|(_, f)| Arc::clone(f))).collect();
     let arrow: SchemaRef = Arc::new(Schema::new(fields));
+    let max_concurrency = options.external.max_concurrency.min(lookup.max_concurrency().unwrap_or(usize::MAX));
+    let external = ExternalOptions { max_concurrency, ..options.external.clone() };
     let plan = Plan {
         key,
         table: Arc::clone(&schema),
@@ -170,11 +172,11 @@ fn spec(options: &LookupOptions, input: &StreamSchema, key: Vec<usize>, lookup: 
         join: options.join,
         on_multiple: options.on_multiple,
         cache: options.cache.clone(),
-        max_concurrency: options.external.max_concurrency,
+        max_concurrency,
     };
     let schema = StreamSchema { arrow, event_time: input.event_time.clone(), change_mode: input.change_mode, key: input.key.clone() };
     Ok(Arc::new(LookupSpec {
-        calls: ExternalCalls::new(lookup.describe(), &options.external),
+        calls: ExternalCalls::new(lookup.describe(), &external),
         plan: Arc::new(plan),
         lookup,
         settings: AsyncSettings { batches: options.max_in_flight, ..AsyncSettings::default() },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use karez_core::source::SplitAssignment;
-use karez_core::{Error, Result, Split, SplitEnumerator, Watermark};
+use karez_core::{Error, Reach, Result, Split, SplitEnumerator, Watermark};
 use karez_graph::PlannedSource;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -98,7 +98,9 @@ impl Splits {
                     self.done = found.done;
                     self.pending.extend(found.splits.into_iter().map(|split| SplitState { split, watermark_ms: None }));
                 }
-                Err(e) if e.is_retryable() => tracing::warn!(node = %self.node, error = %e, "splits could not be listed, trying again"),
+                Err(e) if e.reach() == Reach::Connection && e.is_retryable() => {
+                    tracing::warn!(node = %self.node, error = %e, "splits could not be listed, trying again")
+                }
                 Err(e) => return Err(e.at(&self.node)),
             }
             self.next_discovery = Instant::now() + Duration::from_millis(self.enumerator.interval_ms());

@@ -12,7 +12,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use karez_core::schema::{ORIGIN_COLUMN, visible_schema};
-use karez_core::{BadRecord, Error, Letter, LetterDecoder, Reach, Result, Source, Watermark, dead_letter};
+use karez_core::{BadRecord, Error, Letter, LetterDecoder, Result, Source, Watermark, dead_letter};
 use tokio::time::Instant;
 
 use crate::replay::Progress;
@@ -108,7 +108,7 @@ impl Replays {
                     self.backoff = None;
                     return Ok(injection);
                 }
-                Err(e) if e.reach() == Reach::Connection && e.is_retryable() => {
+                Err(e) if e.is_retryable() => {
                     let wait = self.backoff.map_or(BACKOFF.0, |(w, _)| (w * 2).min(BACKOFF.1));
                     tracing::warn!(replay = %work.replay, error = %e, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "dead letters cannot be decoded now, trying again");
                     self.backoff = Some((wait, Instant::now() + wait));
@@ -145,7 +145,7 @@ async fn decode(work: &ReplayWork, decoder: &mut Option<Box<dyn LetterDecoder>>,
     let letters = work.letters.len().min(CHUNK);
     for (_, letter) in work.letters.iter().take(letters) {
         let rows = match rows(letter, work, decoder, source).await {
-            Err(e) if e.reach() == Reach::Connection && e.is_retryable() => return Err(e),
+            Err(e) if e.is_retryable() => return Err(e),
             Ok(rows) => with_hidden(&rows, work, letter),
             Err(e) => Err(e),
         };

@@ -59,6 +59,10 @@ impl Driver for MySqlDriver {
         Ok(Box::new(session::MySqlSession::open(&self.settings, self.zero_dates).await?))
     }
 
+    fn is_at_work(&self, id: u64) -> String {
+        format!("SELECT 1 FROM information_schema.processlist WHERE id = {id} AND command <> 'Sleep'")
+    }
+
     fn writes(&self, data_type: &DataType, column: &Column) -> Result<(), String> {
         match Kind::parse(&column.declared).refuses(data_type) {
             None => Ok(()),

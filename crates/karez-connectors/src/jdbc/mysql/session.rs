@@ -157,6 +157,10 @@ pub(super) fn get<T: FromValue>(row: &Row, at: usize) -> Result<T, Failure> {
 
 #[async_trait]
 impl Session for MySqlSession {
+    fn id(&self) -> u64 {
+        self.conn.as_ref().map_or(0, |c| c.id().into())
+    }
+
     fn is_usable(&self) -> bool {
         !self.under_way && !self.in_transaction && self.conn.as_ref().is_some_and(|c| !c.is_disconnected())
     }

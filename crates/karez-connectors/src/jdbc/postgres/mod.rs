@@ -88,8 +88,13 @@ impl Driver for Postgres {
             }
         });
         let mut session = PgSession::new(client, task, self.tls.clone(), place.into());
-        session.execute(&self.greeting).await?;
+        session.greet(&self.greeting).await?;
         Ok(Box::new(session))
+    }
+
+    fn is_at_work(&self, id: u64) -> String {
+        // `disabled`: the server does not track what it does.
+        format!("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {id} AND state IN ('active', 'fastpath function call', 'disabled')")
     }
 
     fn type_of(&self, data_type: &DataType) -> u32 {

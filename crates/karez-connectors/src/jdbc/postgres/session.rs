@@ -28,6 +28,7 @@ pub(super) struct PgSession {
     task: JoinHandle<()>,
     tls: MakeRustlsConnect,
     place: Arc<str>,
+    id: u64,
     in_transaction: bool,
     /// Something has been asked and not answered.
     busy: bool,
@@ -51,7 +52,14 @@ impl Drop for PgSession {
 
 impl PgSession {
     pub(super) const fn new(client: Client, task: JoinHandle<()>, tls: MakeRustlsConnect, place: Arc<str>) -> Self {
-        Self { client, task, tls, place, in_transaction: false, busy: false }
+        Self { client, task, tls, place, id: 0, in_transaction: false, busy: false }
+    }
+
+    /// Sets the session up, and learns its number.
+    pub(super) async fn greet(&mut self, greeting: &str) -> Result<(), Failure> {
+        let rows = self.query(&format!("{greeting}; SELECT pg_backend_pid()")).await?;
+        self.id = rows.last().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or(0);
+        Ok(())
     }
 
     fn failed(&self, e: &tokio_postgres::Error) -> Failure {
@@ -111,6 +119,10 @@ impl PgSession {
 
 #[async_trait]
 impl Session for PgSession {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
     fn is_usable(&self) -> bool {
         !self.busy && !self.in_transaction && !self.client.is_closed()
     }

@@ -12,7 +12,7 @@ use super::driver::Session;
 use super::failure::{Failure, Kind};
 use super::fit::Fitted;
 use super::flush::failed;
-use super::pool::{Attempts, Pool};
+use super::pool::{Attempt, Pool};
 use super::sink::SinkPlan;
 use super::stage::{Ledger, Lot};
 
@@ -51,8 +51,8 @@ impl LotCommitter {
     }
 
     /// One transaction for all lots: the rows of a checkpoint become visible together.
-    async fn transact(&mut self, permit: Epoch, lots: &[(Epoch, Lot)]) -> Result<Vec<Settled>, Failure> {
-        let mut lease = self.pool.get().await?;
+    async fn transact(&mut self, at: Attempt, permit: Epoch, lots: &[(Epoch, Lot)]) -> Result<Vec<Settled>, Failure> {
+        let mut lease = at.connect().await?;
         let session = &mut *lease;
         let (fitted, ledger) = self.open(session).await?;
         let pool = Arc::clone(&self.pool);
@@ -89,6 +89,16 @@ impl LotCommitter {
             }
         }
         outcome
+    }
+
+    async fn has_committed(&mut self, at: Attempt, Epoch(epoch): Epoch) -> Result<bool, Failure> {
+        let mut session = at.connect().await?;
+        // Killed before it made its table, the job has committed nothing; it is asked before it makes it now.
+        if self.plan.is_to_make(&mut *session).await? {
+            return Ok(false);
+        }
+        let (_, ledger) = self.open(&mut *session).await?;
+        ledger.is_committed(&mut *session, self.pool.driver.dialect(), &self.context, epoch).await
     }
 
     async fn one(
@@ -140,16 +150,17 @@ impl Committer for LotCommitter {
         let lots = committables.iter().map(|c| Ok((c.epoch, Lot::parse(&c.payload)?))).collect::<Result<Vec<_>>>()?;
         point("jdbc-commit-before")?;
         // Whether an answer was lost is settled by the next try, which reads the marker.
-        let mut attempts = Attempts::within(self.plan.lock_timeout);
+        let pool = Arc::clone(&self.pool);
+        let mut retry = pool.retry("committing");
         let settled = loop {
-            match self.transact(permit.epoch(), &lots).await {
+            match pool.once("committing", |at| self.transact(at, permit.epoch(), &lots)).await {
                 Ok(settled) => break settled,
-                Err(f) => match attempts.again(f, None).await {
+                Err(e) => match retry.again(e).await {
                     Ok(()) => {}
-                    Err(f) if matches!(f.kind, Kind::Conflict | Kind::Connection) => {
-                        return Ok(lots.iter().map(|_| CommitOutcome::RetryLater(Error::connection(f.message.clone()))).collect());
+                    Err(e) if e.is_retryable() => {
+                        return Ok(lots.iter().map(|_| CommitOutcome::RetryLater(Error::connection(e.to_string()))).collect());
                     }
-                    Err(f) => return Err(failed(f)),
+                    Err(e) => return Err(failed(e)),
                 },
             }
         };
@@ -174,21 +185,12 @@ impl Committer for LotCommitter {
     }
 
     async fn is_committed(&mut self, epoch: Epoch) -> Result<Option<bool>> {
-        let mut attempts = Attempts::within(self.plan.lock_timeout);
+        let pool = Arc::clone(&self.pool);
+        let mut retry = pool.retry("reading the marker");
         loop {
-            let asked = async {
-                let mut session = self.pool.clone().get().await?;
-                // Killed before it made its table, the job has committed nothing; it is asked before it makes it now.
-                if self.plan.is_to_make(&mut *session).await? {
-                    return Ok(false);
-                }
-                let (_, ledger) = self.open(&mut *session).await?;
-                ledger.is_committed(&mut *session, self.pool.driver.dialect(), &self.context, epoch.0).await
-            }
-            .await;
-            match asked {
+            match pool.once("reading the marker", |at| self.has_committed(at, epoch)).await {
                 Ok(yes) => return Ok(Some(yes)),
-                Err(f) => attempts.again(f, None).await.map_err(failed)?,
+                Err(e) => retry.again(e).await.map_err(failed)?,
             }
         }
     }

@@ -31,6 +31,9 @@ pub(in super::super) trait Driver: Debug + Send + Sync + 'static {
     /// Opens a connection. It is closed when the session is dropped.
     async fn connect(&self) -> Result<Box<dyn Session>, Failure>;
 
+    /// SQL that gives a row while the connection of an [`Session::id`] is at work on a statement.
+    fn is_at_work(&self, id: u64) -> String;
+
     /// The number of the type of a column that this connector makes for its own use (64-bit and 16-bit integers).
     fn type_of(&self, data_type: &DataType) -> u32;
 
@@ -110,6 +113,9 @@ pub(in super::super) struct Candidate {
 /// One connection. Not shared; a failure of kind `Connection` leaves it unusable, others as it was but for the transaction under way.
 #[async_trait]
 pub(in super::super) trait Session: Send {
+    /// The server's number for it; not 0.
+    fn id(&self) -> u64;
+
     /// Whether it can be used again: open, and in no transaction.
     fn is_usable(&self) -> bool;
 

@@ -7,8 +7,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use karez_core::dead_letter::row_record;
+use karez_core::schema::batch_bytes;
 use karez_core::sink::WriterContext;
-use karez_core::{BadRecord, Epoch, Error, Result};
+use karez_core::{BadRecord, Epoch, Error, Reach, Result};
 
 use super::super::options::GuaranteeOption;
 use super::super::point::point;
@@ -17,7 +18,7 @@ use super::apply::{self, Moves, Refused};
 use super::driver::{Load, Session};
 use super::failure::{Failure, Kind};
 use super::fit::Fitted;
-use super::pool::{Attempts, Pool};
+use super::pool::{Attempt, Pool};
 use super::sink::SinkPlan;
 use super::stage::{self, Ledger, Lot, NUMBER, OP};
 use super::table::{Column, TableName};
@@ -42,6 +43,8 @@ pub(super) struct Flusher {
 pub(super) struct Flushed {
     pub(super) lot: Option<Lot>,
     pub(super) rejects: Vec<BadRecord>,
+    /// What was given, in memory.
+    pub(super) bytes: usize,
 }
 
 impl Flusher {
@@ -65,29 +68,33 @@ impl Flusher {
         Self { plan, pool, fitted, ledger, context, columns }
     }
 
-    /// Writes rows; with an epoch, seals the lot in the same transaction. `again`: a transaction with these rows may have succeeded before.
-    pub(super) async fn flush(&self, batches: &[RecordBatch], lot: Option<Lot>, next: u64, seal: Option<Epoch>, mut again: bool) -> Result<Flushed> {
+    /// Writes rows; with an epoch, seals the lot in the same transaction.
+    pub(super) async fn flush(&self, batches: &[RecordBatch], lot: Option<Lot>, next: u64, seal: Option<Epoch>) -> Result<Flushed> {
         let mut rejects = Vec::new();
         let (batch, ops) = match batches.first() {
             Some(first) => fold(&concat_batches(first.schema_ref(), batches)?, &self.fitted.key, &mut rejects)?,
             None => (RecordBatch::new_empty(Arc::clone(&self.plan.input)), Vec::new()),
         };
-        let mut attempts = Attempts::within(self.plan.lock_timeout);
+        let mut retry = self.pool.retry("writing rows");
+        let mut again = false;
         let (lot, refused) = loop {
-            match self.attempt(&batch, &ops, lot.clone(), next, seal, again).await {
+            match self.pool.once("writing rows", |at| self.attempt(at, &batch, &ops, lot.clone(), next, seal, again)).await {
                 Ok(done) => break done,
-                Err(f) => attempts.again(f, Some(&self.context.metrics)).await.map_err(failed)?,
+                Err(e) => retry.again(e).await.map_err(failed)?,
             }
             again = true;
         };
         for (row, why) in refused {
             rejects.push(row_record(&batch, row, format!("table `{}` refuses the row: {why}", self.plan.table))?);
         }
-        Ok(Flushed { lot, rejects })
+        Ok(Flushed { lot, rejects, bytes: batches.iter().map(batch_bytes).sum() })
     }
 
+    /// `again`: an attempt with these rows may have succeeded before.
+    #[allow(clippy::too_many_arguments)]
     async fn attempt(
         &self,
+        at: Attempt,
         batch: &RecordBatch,
         ops: &[Op],
         lot: Option<Lot>,
@@ -95,7 +102,7 @@ impl Flusher {
         seal: Option<Epoch>,
         again: bool,
     ) -> Result<(Option<Lot>, Vec<Refused>), Failure> {
-        let mut session = self.pool.get().await?;
+        let mut session = at.connect().await?;
         let outcome = if self.plan.guarantee == GuaranteeOption::Transactional {
             self.stage(&mut *session, batch, ops, lot, next, seal, again).await
         } else {
@@ -229,11 +236,8 @@ impl Flusher {
     }
 }
 
-/// A failure that trying again did not help: the job fails and restarts by its strategy.
-pub(super) fn failed(failure: Failure) -> Error {
-    match failure.kind {
-        // No row is known to be at fault, so no policy for rows can decide.
-        Kind::Row(_) => Error::external(failure.message),
-        _ => Error::from(failure),
-    }
+/// An error that trying again did not help: the job fails and restarts by its strategy.
+pub(super) fn failed(error: Error) -> Error {
+    // No row is known to be at fault, so no policy for rows can decide.
+    if error.reach() == Reach::Record { Error::external(error.message()) } else { error }
 }

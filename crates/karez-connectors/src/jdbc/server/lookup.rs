@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use karez_core::config::{ConfigError, ConfigErrors};
 use karez_core::lookup::{LookupReaderContext, MAX_MATCHES};
 use karez_core::{Error, Lookup, LookupContext, LookupReader, Result};
+use karez_external::ExternalOptions;
 use tokio::sync::mpsc;
 
 use super::super::keyset::KeyValue;
@@ -16,11 +17,10 @@ use super::super::options::JdbcLookupOptions;
 use super::super::url::Server;
 use super::driver::{Chunk, Driver, Select};
 use super::failure::{Failure, Kind};
-use super::pool::Pool;
+use super::pool::{Connections, at_once, calls};
 use super::reader::key_value;
-use super::relation::{Relation, Wrong};
+use super::relation::Relation;
 use super::scan::literal;
-use super::source::at_once;
 use super::table::Column;
 
 /// A look-up as its options describe it.
@@ -42,15 +42,10 @@ pub(in super::super) fn plan(
     driver: Arc<dyn Driver>,
     context: LookupContext<'_>,
 ) -> Result<Arc<dyn Lookup>, ConfigErrors> {
-    let looked = at_once(async {
+    let relation = at_once(&calls(driver.as_ref(), &ExternalOptions::default()), async {
         let mut session = driver.connect().await?;
         Relation::of_table(session.as_mut(), driver.as_ref(), &options.table).await
-    });
-    let relation = match looked {
-        Ok(relation) => relation,
-        Err(Wrong::Config(e)) => return Err(e.into()),
-        Err(Wrong::Failure(f)) => return Err(ConfigError::new("url", f.message).into()),
-    };
+    })?;
     let all;
     let others = match context.columns {
         Some(columns) => columns,
@@ -109,6 +104,10 @@ impl Lookup for ServerLookup {
         self.plan.what.clone()
     }
 
+    fn max_concurrency(&self) -> Option<usize> {
+        self.driver.settings().max_connections()
+    }
+
     async fn check(&self) -> Result<()> {
         let mut session = self.driver.connect().await?;
         session.describe_query(&self.plan.sql(self.driver.as_ref(), "1 = 0")).await?;
@@ -117,9 +116,9 @@ impl Lookup for ServerLookup {
 
     async fn open(&self, _: LookupReaderContext) -> Result<Arc<dyn LookupReader>> {
         // The first connection: what is wrong with the way there is found now. As many follow as there are questions at the same time.
-        let pool = Pool::new(Arc::clone(&self.driver));
-        drop(pool.get().await?);
-        Ok(Arc::new(ServerReader { plan: Arc::clone(&self.plan), pool }))
+        let connections = Connections::new(Arc::clone(&self.driver));
+        drop(connections.get().await?);
+        Ok(Arc::new(ServerReader { plan: Arc::clone(&self.plan), connections }))
     }
 }
 
@@ -158,7 +157,7 @@ impl Plan {
 
 struct ServerReader {
     plan: Arc<Plan>,
-    pool: Arc<Pool>,
+    connections: Arc<Connections>,
 }
 
 impl ServerReader {
@@ -181,9 +180,9 @@ impl ServerReader {
     }
 
     async fn ask(&self, keys: &[String]) -> Result<Vec<Chunk>, Failure> {
-        let driver = self.pool.driver.as_ref();
+        let driver = self.connections.driver.as_ref();
         let select = Select { sql: self.plan.sql(driver, &self.plan.condition(driver, keys)), columns: self.plan.columns.clone() };
-        let mut session = self.pool.get().await?;
+        let mut session = self.connections.get().await?;
         let (sender, mut receiver) = mpsc::channel(1);
         let read = async {
             let result = session.read(&select, &sender).await;
@@ -212,7 +211,7 @@ impl ServerReader {
 #[async_trait]
 impl LookupReader for ServerReader {
     async fn get(&self, keys: &RecordBatch) -> Result<Vec<RecordBatch>> {
-        let driver = self.pool.driver.as_ref();
+        let driver = self.connections.driver.as_ref();
         let literals: Vec<String> = (0..keys.num_rows()).filter_map(|row| self.plan.literal(driver, keys.columns(), row)).collect();
         if literals.is_empty() {
             return Ok(Vec::new());

@@ -1,6 +1,7 @@
 //! The parts of a source: one, or as many as asked for, by ranges of a column.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use karez_core::source::Discovery;
@@ -8,28 +9,33 @@ use karez_core::{Result, Split, SplitEnumerator};
 use serde_json::Value;
 
 use super::super::keyset::Position;
-use super::pool::Pool;
+use super::pool::{Pool, Task};
 use super::source::SourcePlan;
+
+/// How long the coordinator waits for the database at a time, and how often it asks whether there is an answer.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) struct Partitions {
     plan: Arc<SourcePlan>,
     pool: Arc<Pool>,
+    /// The smallest and the greatest value of the partition column, being asked for: the coordinator has more to do than to wait for a database.
+    bounds: Option<Task<Option<(i64, i64)>>>,
     given: bool,
 }
 
 impl Partitions {
     pub(super) const fn new(plan: Arc<SourcePlan>, pool: Arc<Pool>, given: bool) -> Self {
-        Self { plan, pool, given }
+        Self { plan, pool, bounds: None, given }
     }
+}
 
-    /// The smallest and the greatest value of the partition column; `None` where there are no rows.
-    async fn bounds(&self, column: &str) -> Result<Option<(i64, i64)>> {
-        let mut session = self.pool.get().await?;
-        let column = self.pool.driver.dialect().quote(column);
-        let rows = session.query(&format!("SELECT MIN({column}), MAX({column}) FROM {}", self.plan.from)).await?;
-        let value = |i: usize| rows.first().and_then(|r| r.get(i)?.as_deref()?.parse().ok());
-        Ok(value(0).zip(value(1)))
-    }
+/// The smallest and the greatest value of a column; `None` where there are no rows.
+async fn bounds(plan: Arc<SourcePlan>, pool: Arc<Pool>, column: String) -> Result<Option<(i64, i64)>> {
+    let column = pool.driver.dialect().quote(&column);
+    let sql = &format!("SELECT MIN({column}), MAX({column}) FROM {}", plan.from);
+    let rows = pool.call("looking for the parts", |at| async move { at.connect().await?.query(sql).await }).await?;
+    let value = |i: usize| rows.first().and_then(|r| r.get(i)?.as_deref()?.parse().ok());
+    Ok(value(0).zip(value(1)))
 }
 
 /// Where the parts of `first..=last` begin, the first one aside: ascending, without repeats.
@@ -45,10 +51,13 @@ impl SplitEnumerator for Partitions {
         if self.given {
             return Ok(Discovery { splits: Vec::new(), done: true });
         }
-        let cuts = match &self.plan.parts {
-            Some((column, parts)) => self.bounds(&column.name).await?.map_or_else(Vec::new, |(first, last)| cuts(first, last, *parts)),
-            None => Vec::new(),
-        };
+        let mut cuts = Vec::new();
+        if let Some((column, parts)) = &self.plan.parts {
+            let asking = self.bounds.get_or_insert_with(|| Task::start(bounds(Arc::clone(&self.plan), Arc::clone(&self.pool), column.name.clone())));
+            let Ok(found) = tokio::time::timeout(PATIENCE, asking.done()).await else { return Ok(Discovery { splits: Vec::new(), done: false }) };
+            self.bounds = None;
+            cuts = found?.map_or_else(Vec::new, |(first, last)| self::cuts(first, last, *parts));
+        }
         let mut splits = Vec::new();
         if cuts.is_empty() {
             splits.push(Split { id: "0".to_owned(), position: Value::Null });
@@ -62,6 +71,10 @@ impl SplitEnumerator for Partitions {
         }
         self.given = true;
         Ok(Discovery { splits, done: true })
+    }
+
+    fn interval_ms(&self) -> u64 {
+        PATIENCE.as_millis() as u64
     }
 
     fn snapshot(&self) -> Result<Value> {

@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use karez_core::dead_letter::row_record;
 use karez_core::source::{ReadLimit, ReaderContext};
 use karez_core::{BadRecord, Error, Read, Result, SplitReader};
+use karez_external::Retry;
 use serde_json::Value;
 
 use super::super::keyset::{KeyValue, Latest, Position};
 use super::driver::{Candidate, Chunk, Growth};
 use super::failure::{Failure, Kind};
-use super::pool::Pool;
+use super::pool::{Attempt, Pool, Task};
 use super::scan::{Range, Scan};
 use super::source::SourcePlan;
 
@@ -27,6 +28,8 @@ pub(super) struct Reader {
     context: ReaderContext,
     position: Position,
     scan: Option<Scan>,
+    /// A bound that is being looked for.
+    asking: Option<Task<Bound>>,
     /// Rows that have come and are not all given.
     rows: Option<Rows>,
     /// Rows without a key that were given before the start.
@@ -34,6 +37,8 @@ pub(super) struct Reader {
     /// A bound that is not settled yet.
     candidate: Option<Candidate>,
     ended: bool,
+    /// Of the scan or bound that comes next.
+    retry: Retry,
 }
 
 /// A chunk of which the rows before `at` have been given.
@@ -48,60 +53,110 @@ struct Rows {
 enum Bound {
     Settled(Candidate),
     /// There is something new, but transactions that may bring rows below it are still running.
-    Unsettled,
+    Unsettled(Candidate),
     Nothing,
+}
+
+/// What a bound is looked for with.
+struct Behind {
+    /// The last value read, and how many rows with it where those are looked for again.
+    after: Option<KeyValue>,
+    seen: Option<u64>,
+    /// One that was not settled yet.
+    candidate: Option<Candidate>,
+    now_ms: i64,
+}
+
+/// A bound below which nothing can appear any more and above which nothing has been read, if there is one now.
+async fn bound(plan: Arc<SourcePlan>, pool: Arc<Pool>, Behind { after, seen, candidate, now_ms }: Behind) -> Result<Bound> {
+    let Some(column) = plan.order.first() else { return Ok(Bound::Nothing) };
+    let growth = Growth {
+        table: plan.table.as_ref(),
+        from: &plan.from,
+        column,
+        is_timestamp: plan.by_timestamp,
+        inclusive: plan.looks_again || !plan.by_timestamp,
+        after: after.as_ref(),
+        seen,
+        visibility_delay_ms: plan.visibility_delay_ms,
+    };
+    let look = |at: Attempt| async move {
+        let mut session = at.connect().await?;
+        let candidate = match candidate {
+            Some(candidate) => Some(candidate),
+            None => session.candidate(&growth, now_ms).await?,
+        };
+        let Some(mut candidate) = candidate else { return Ok(Bound::Nothing) };
+        let settled = session.is_settled(&mut candidate, &growth, now_ms).await?;
+        Ok(if settled { Bound::Settled(candidate) } else { Bound::Unsettled(candidate) })
+    };
+    pool.once("looking for new rows", look).await
 }
 
 impl Reader {
     pub(super) fn new(plan: Arc<SourcePlan>, pool: Arc<Pool>, schema: SchemaRef, context: ReaderContext, position: Position) -> Self {
         let skip = position.rows;
-        Self { plan, pool, schema, context, position, scan: None, rows: None, skip, candidate: None, ended: false }
+        let retry = pool.retry("reading");
+        Self { plan, pool, schema, context, position, scan: None, asking: None, rows: None, skip, candidate: None, ended: false, retry }
     }
 
-    /// Begins to read what is behind the position, or says that there is nothing, or nothing yet.
-    async fn begin(&mut self) -> Result<Option<Read>> {
-        let mut range = Range {
+    /// Takes a step: rows come, or it is known that there are none now. Cancel-safe; an error leaves it so that the step can be taken again.
+    async fn step(&mut self) -> Result<Option<Read>> {
+        if let Some(scan) = &mut self.scan {
+            let chunk = scan.next().await;
+            if !matches!(chunk, Ok(Some(_))) {
+                self.scan = None;
+            }
+            let Some(chunk) = chunk? else { return Ok(self.has_read_all()) };
+            self.rows = Some(self.plan.rows(chunk)?);
+            return Ok(None);
+        }
+        let mut bound = None;
+        if self.plan.grows && !self.plan.bounded {
+            let Some(asking) = &mut self.asking else {
+                let Position { after, latest, .. } = &self.position;
+                let behind = Behind {
+                    after: after.as_ref().and_then(|a| a.first()).or_else(|| latest.as_ref().map(|l| &l.instant)).cloned(),
+                    seen: latest.as_ref().filter(|_| self.plan.looks_again).map(Latest::rows),
+                    candidate: self.candidate.clone(),
+                    now_ms: self.context.clock.now_ms(),
+                };
+                self.asking = Some(Task::start(self::bound(Arc::clone(&self.plan), Arc::clone(&self.pool), behind)));
+                return Ok(None);
+            };
+            let found = asking.done().await;
+            self.asking = None;
+            match found? {
+                Bound::Settled(settled) => (self.candidate, bound) = (None, Some(settled)),
+                Bound::Unsettled(candidate) => {
+                    self.candidate = Some(candidate);
+                    return Ok(Some(Read::Pending));
+                }
+                Bound::Nothing => return Ok(Some(Read::Nothing)),
+            }
+        }
+        let range = Range {
             after: self.position.after.clone(),
             from: self.position.latest.as_ref().map(|l| l.instant.clone()),
             part: self.position.part,
-            bound: None,
+            bound,
         };
-        if self.plan.grows && !self.plan.bounded {
-            match self.bound().await? {
-                Bound::Settled(bound) => range.bound = Some(bound),
-                Bound::Nothing => return Ok(Some(Read::Nothing)),
-                Bound::Unsettled => return Ok(Some(Read::Pending)),
-            }
-        }
         self.skip = self.position.rows;
         self.scan = Some(Scan::start(Arc::clone(&self.plan), Arc::clone(&self.pool), range));
         Ok(None)
     }
 
-    /// A bound below which nothing can appear any more and above which nothing has been read, if there is one now.
-    async fn bound(&mut self) -> Result<Bound> {
-        let Some(column) = self.plan.order.first() else { return Ok(Bound::Nothing) };
-        let now_ms = self.context.clock.now_ms();
-        let after = self.position.after.as_ref().and_then(|a| a.first()).or_else(|| self.position.latest.as_ref().map(|l| &l.instant));
-        let growth = Growth {
-            table: self.plan.table.as_ref(),
-            from: &self.plan.from,
-            column,
-            is_timestamp: self.plan.by_timestamp,
-            inclusive: self.plan.looks_again || !self.plan.by_timestamp,
-            after,
-            seen: self.position.latest.as_ref().filter(|_| self.plan.looks_again).map(Latest::rows),
-            visibility_delay_ms: self.plan.visibility_delay_ms,
-        };
-        let mut session = self.pool.get().await?;
-        if self.candidate.is_none() {
-            self.candidate = session.candidate(&growth, now_ms).await?;
+    /// At the end of a scan.
+    fn has_read_all(&mut self) -> Option<Read> {
+        if self.plan.bounded {
+            self.ended = true;
+            return None;
         }
-        let Some(candidate) = &mut self.candidate else { return Ok(Bound::Nothing) };
-        if session.is_settled(candidate, &growth, now_ms).await? {
-            return Ok(self.candidate.take().map_or(Bound::Nothing, Bound::Settled));
+        if self.plan.looks_again {
+            // The next scan begins at the latest instant.
+            self.position.after = None;
         }
-        Ok(Bound::Unsettled)
+        Some(Read::Nothing)
     }
 
     /// The next of the rows that have come; `None` where none of them is to be given.
@@ -184,30 +239,15 @@ impl SplitReader for Reader {
             if self.ended {
                 return Ok(Read::End);
             }
-            let Some(scan) = &mut self.scan else {
-                match self.begin().await? {
-                    None => continue,
-                    Some(nothing) => return Ok(nothing),
+            self.retry.wait().await;
+            match self.step().await {
+                Ok(Some(read)) => {
+                    self.retry.succeeded();
+                    return Ok(read);
                 }
-            };
-            match scan.next().await {
-                Ok(Some(chunk)) => self.rows = Some(self.plan.rows(chunk)?),
-                Ok(None) => {
-                    self.scan = None;
-                    if self.plan.bounded {
-                        self.ended = true;
-                    } else {
-                        if self.plan.looks_again {
-                            // The next scan begins at the latest instant.
-                            self.position.after = None;
-                        }
-                        return Ok(Read::Nothing);
-                    }
-                }
-                Err(f) => {
-                    self.scan = None;
-                    return Err(f.into());
-                }
+                Ok(None) if self.rows.is_some() => self.retry.succeeded(),
+                Ok(None) => {}
+                Err(e) => self.retry.failed(e)?,
             }
         }
     }

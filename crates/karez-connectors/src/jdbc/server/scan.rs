@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use karez_core::Result;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::super::dialect::Dialect;
 use super::super::keyset::KeyValue;
-use super::driver::{Candidate, Chunk, Driver};
-use super::failure::{Failure, Kind};
-use super::pool::Pool;
+use super::driver::{Candidate, Chunk, Driver, Select};
+use super::failure::Failure;
+use super::pool::{Attempt, Pool, Task};
 use super::source::SourcePlan;
 use super::table::Column;
 
@@ -32,66 +32,62 @@ pub(super) struct Range {
 /// A scan under way. Dropping it ends the statement.
 pub(super) struct Scan {
     chunks: mpsc::Receiver<Chunk>,
-    task: JoinHandle<Result<(), Failure>>,
-}
-
-impl Drop for Scan {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    task: Task<()>,
 }
 
 impl Scan {
     pub(super) fn start(plan: Arc<SourcePlan>, pool: Arc<Pool>, range: Range) -> Self {
         let (sender, chunks) = mpsc::channel(AHEAD);
-        Self { chunks, task: tokio::spawn(scan(plan, pool, range, sender)) }
+        Self { chunks, task: Task::start(scan(plan, pool, range, sender)) }
     }
 
-    /// The next rows; `None` at the end. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<Option<Chunk>, Failure> {
-        if let Some(chunk) = self.chunks.recv().await {
-            return Ok(Some(chunk));
-        }
-        match (&mut self.task).await {
-            Ok(Ok(())) => Ok(None),
-            Ok(Err(f)) => Err(f),
-            Err(e) => Err(Failure::new(Kind::Server, format!("reading from the database was interrupted: {e}"))),
+    /// The next rows; `None` at the end. After an error the scan is over: the next begins behind the rows that were taken. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Chunk>> {
+        match self.chunks.recv().await {
+            Some(chunk) => Ok(Some(chunk)),
+            None => self.task.done().await.map(|()| None),
         }
     }
 }
 
-async fn scan(plan: Arc<SourcePlan>, pool: Arc<Pool>, mut range: Range, out: mpsc::Sender<Chunk>) -> Result<(), Failure> {
-    let mut session = pool.get().await?;
-    let keys = plan.key_places();
+async fn scan(plan: Arc<SourcePlan>, pool: Arc<Pool>, mut range: Range, out: mpsc::Sender<Chunk>) -> Result<()> {
     loop {
         let select = plan.select(pool.driver.as_ref(), &conditions(&plan, pool.driver.as_ref(), &range), plan.fetch);
-        let (sender, mut chunks) = mpsc::channel::<Chunk>(1);
-        let read = async {
-            let result = session.read(&select, &sender).await;
-            drop(sender);
-            result
-        };
-        let forward = async {
-            let mut rows = 0;
-            let mut last = None;
-            while let Some(chunk) = chunks.recv().await {
-                rows += chunk.rows;
-                if let Some(row) = chunk.rows.checked_sub(1) {
-                    last = Some(plan.key_of(&chunk, &keys, row));
-                }
-                if out.send(chunk).await.is_err() {
-                    break;
-                }
-            }
-            (rows, last)
-        };
-        let (result, (rows, last)) = tokio::join!(read, forward);
-        result?;
+        let (rows, last) = pool.once("reading rows", |at| page(at, &plan, &select, &out)).await?;
         match (plan.fetch, last) {
-            (Some(fetch), Some(last)) if rows >= fetch && !out.is_closed() => range.after = Some(last?),
+            (Some(fetch), Some(last)) if rows >= fetch && !out.is_closed() => range.after = Some(last),
             _ => return Ok(()),
         }
     }
+}
+
+/// The rows of one statement: how many there were, and the key of the last.
+async fn page(at: Attempt, plan: &SourcePlan, select: &Select, out: &mpsc::Sender<Chunk>) -> Result<(usize, Option<Vec<KeyValue>>), Failure> {
+    let mut session = at.connect().await?;
+    let keys = plan.key_places();
+    let (sender, mut chunks) = mpsc::channel::<Chunk>(1);
+    let read = async {
+        let result = session.read(select, &sender).await;
+        drop(sender);
+        result
+    };
+    let forward = async {
+        let mut rows = 0;
+        let mut last = None;
+        while let Some(chunk) = chunks.recv().await {
+            rows += chunk.rows;
+            if let Some(row) = chunk.rows.checked_sub(1) {
+                last = Some(plan.key_of(&chunk, &keys, row));
+            }
+            if at.hold(out.send(chunk)).await.is_err() {
+                break;
+            }
+        }
+        (rows, last)
+    };
+    let (result, (rows, last)) = tokio::join!(read, forward);
+    result?;
+    Ok((rows, last.transpose()?))
 }
 
 /// The rows of a range.

@@ -112,6 +112,11 @@ impl Settings {
         })
     }
 
+    /// The most connections of the node, where there is a limit.
+    pub(in super::super) fn max_connections(&self) -> Option<usize> {
+        self.pool.max_size.map(|n| n as usize)
+    }
+
     /// How much is asked of the server: as the option says, else `verify-full` where an authority is named, else `prefer`. Who names an authority means it
     /// to be asked for: with one `require` is `verify-ca`, as in libpq.
     pub(in super::super) fn tls_mode(&self) -> TlsMode {

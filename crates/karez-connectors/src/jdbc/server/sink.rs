@@ -1,7 +1,6 @@
 //! The sink: validates its options against the rows, prepares the database, makes writers and the one committer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -11,14 +10,14 @@ use karez_core::{ChangeMode, Committable, Committer, Result, Sink, SinkContext, 
 use serde_json::Value;
 
 use super::super::dialect::Dialect;
-use super::super::options::{GuaranteeOption, JdbcSinkOptions};
+use super::super::options::{GuaranteeOption, JdbcSinkOptions, external};
 use super::super::rows::key;
 use super::committer::LotCommitter;
 use super::driver::{Driver, Session};
 use super::failure::{Failure, Kind};
 use super::fit::{self, Fitted};
 use super::flush::{Flusher, failed};
-use super::pool::{Attempts, Pool};
+use super::pool::{Attempt, Pool};
 use super::stage::{Ledger, Lot};
 use super::table::TableName;
 use super::writer::Writer;
@@ -39,7 +38,6 @@ pub(super) struct SinkPlan {
     pub(super) batch_size: usize,
     pub(super) flush_interval_ms: i64,
     pub(super) guarantee: GuaranteeOption,
-    pub(super) lock_timeout: Duration,
     /// The rows, without the engine's columns.
     pub(super) input: SchemaRef,
 }
@@ -55,6 +53,16 @@ pub(in super::super) fn plan(options: &JdbcSinkOptions, driver: Arc<dyn Driver>,
     }
     if context.exactly_once && options.guarantee == GuaranteeOption::AtLeastOnce && key.is_empty() {
         errors.push(ConfigError::new("guarantee", "the job's `delivery` is exactly-once").hint("remove `guarantee`, or give a `key` to upsert by"));
+    }
+    let external = external(options.external.as_ref(), &mut errors);
+    if options.lock_timeout.is_some() {
+        errors.push(
+            ConfigError::new(
+                "lockTimeout",
+                "is for SQLite: while others are in the way on a server, a write is tried again as `external.retry` says",
+            )
+            .hint("remove it, or set `external: { retry: { attempts: … } }`"),
+        );
     }
     if input.fields().is_empty() {
         errors.push(ConfigError::new("table", "the rows have no columns to write"));
@@ -75,10 +83,9 @@ pub(in super::super) fn plan(options: &JdbcSinkOptions, driver: Arc<dyn Driver>,
         batch_size: options.batch_size.unwrap_or(BATCH_ROWS),
         flush_interval_ms: options.flush_interval.as_millis(),
         guarantee: options.guarantee,
-        lock_timeout: options.lock_timeout.0,
         input,
     };
-    Ok(Arc::new(ServerSink { plan: Arc::new(plan), pool: Pool::new(driver) }))
+    Ok(Arc::new(ServerSink { plan: Arc::new(plan), pool: Pool::new(driver, &external) }))
 }
 
 impl SinkPlan {
@@ -188,33 +195,29 @@ impl Sink for ServerSink {
     }
 
     async fn check(&self) -> Result<()> {
-        let mut session = self.pool.get().await?;
-        Ok(self.plan.check(&mut *session, self.pool.driver.as_ref()).await?)
+        let (plan, driver) = (&self.plan, &self.pool.driver);
+        self.pool.once("checking", |at| async move { plan.check(&mut *at.connect().await?, driver.as_ref()).await }).await
     }
 
     async fn prepare(&self, context: &SinkRunContext, committed: &[Committable]) -> Result<()> {
         let keep = committed.iter().map(|c| Lot::parse(&c.payload).map(|l| l.stage)).collect::<Result<Vec<_>>>()?;
-        let mut attempts = Attempts::within(self.plan.lock_timeout);
-        loop {
-            let prepared = async {
-                let mut session = self.pool.get().await?;
-                let prepared = self.plan.prepare(&mut *session, self.pool.driver.as_ref(), context, &keep).await;
-                if prepared.is_err() {
-                    let _ = session.rollback().await;
-                }
-                prepared
+        let (plan, driver, keep) = (&self.plan, &self.pool.driver, &keep);
+        let prepare = |at: Attempt| async move {
+            let mut session = at.connect().await?;
+            let prepared = plan.prepare(&mut *session, driver.as_ref(), context, keep).await;
+            if prepared.as_ref().is_err_and(|f| f.kind != Kind::Connection) {
+                let _ = session.rollback().await;
             }
-            .await;
-            match prepared {
-                Ok(()) => return Ok(()),
-                Err(f) => attempts.again(f, None).await.map_err(failed)?,
-            }
-        }
+            prepared
+        };
+        self.pool.call("preparing the tables", prepare).await.map_err(failed)
     }
 
     async fn writer(&self, context: WriterContext, _: Vec<Value>) -> Result<Box<dyn SinkWriter>> {
-        let mut session = self.pool.get().await?;
-        let fitted = self.plan.fitted(&mut *session, self.pool.driver.as_ref()).await?;
+        self.pool.counted_by(&context.metrics);
+        let (plan, driver) = (&self.plan, &self.pool.driver);
+        let fitted = self.pool.call("looking at the table", |at| async move { plan.fitted(&mut *at.connect().await?, driver.as_ref()).await });
+        let fitted = fitted.await?;
         Ok(Box::new(Writer::new(Flusher::new(Arc::clone(&self.plan), Arc::clone(&self.pool), fitted, context))))
     }
 

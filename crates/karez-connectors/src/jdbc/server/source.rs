@@ -6,18 +6,17 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use karez_core::config::{ConfigError, ConfigErrors, Span};
 use karez_core::source::{ReaderContext, Replay, with_origin};
-use karez_core::{Boundedness, Error, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema};
+use karez_core::{Boundedness, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema};
 use serde_json::Value;
 
 use super::super::keyset::Position;
 use super::super::mode::check_mode;
-use super::super::options::{JdbcSourceOptions, ReadMode};
+use super::super::options::{JdbcSourceOptions, ReadMode, external};
 use super::driver::{Driver, Select};
-use super::failure::Failure;
 use super::partition::Partitions;
-use super::pool::Pool;
+use super::pool::{Pool, at_once, calls};
 use super::reader::Reader;
-use super::relation::{Relation, Wrong};
+use super::relation::Relation;
 use super::table::{Column, TableName};
 
 /// Rows of one statement, where an index gives the order.
@@ -62,6 +61,7 @@ pub(in super::super) fn plan(
     if options.table.is_some() == options.query.is_some() {
         errors.push(ConfigError::new("table", "give either `table` or `query`"));
     }
+    let external = external(options.external.as_ref(), &mut errors);
     check_mode(options, context.batch, &mut errors);
     for (key, zero) in [("numPartitions", options.num_partitions == Some(0)), ("fetchSize", options.fetch_size == Some(0))] {
         if zero {
@@ -82,18 +82,13 @@ pub(in super::super) fn plan(
     if !errors.is_empty() {
         return Err(ConfigErrors(errors));
     }
-    let looked = at_once(async {
+    let relation = at_once(&calls(driver.as_ref(), &external), async {
         let mut session = driver.connect().await?;
         match (&options.table, &options.query) {
             (Some(table), _) => Relation::of_table(session.as_mut(), driver.as_ref(), table).await,
             (None, query) => Relation::of_query(session.as_mut(), query.as_deref().unwrap_or_default()).await,
         }
-    });
-    let relation = match looked {
-        Ok(relation) => relation,
-        Err(Wrong::Config(e)) => return Err(e.into()),
-        Err(Wrong::Failure(f)) => return Err(ConfigError::new("url", f.message).into()),
-    };
+    })?;
     let (schema, columns) = relation.rows(driver.as_ref(), context.schema)?;
     let order = order(options, &relation)?;
     let parts = if parts > 1 { Some((partition_column(options, &relation, &order)?, parts)) } else { None };
@@ -123,25 +118,12 @@ pub(in super::super) fn plan(
         order,
         table: relation.table.map(|t| t.name),
     };
-    Ok(Arc::new(ServerSource { plan: Arc::new(plan), pool: Pool::new(driver) }))
-}
-
-/// Waits for the database where nothing else can go on: while a job is planned.
-pub(super) fn at_once<T: Send>(work: impl Future<Output = Result<T, Wrong>> + Send) -> Result<T, Wrong> {
-    let broken = |what: &str| Wrong::Failure(Failure::from(Error::internal(what.to_owned())));
-    // A thread of its own: the planner may be running inside a runtime already.
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| Wrong::Failure(Error::from(e).into()))?;
-            runtime.block_on(work)
-        });
-        thread.join().unwrap_or_else(|_| Err(broken("looking at the database was interrupted")))
-    })
+    Ok(Arc::new(ServerSource { plan: Arc::new(plan), pool: Pool::new(driver, &external) }))
 }
 
 /// Whether a database is there and has no such table.
 pub(in super::super) fn lacks_table(driver: &Arc<dyn Driver>, table: &str) -> bool {
-    let looked = at_once(async {
+    let looked = at_once(&calls(driver.as_ref(), &ExternalOptions::default()), async {
         let mut session = driver.connect().await?;
         Ok(session.describe(&TableName::parse(table)?).await?.is_none())
     });
@@ -246,10 +228,9 @@ impl Source for ServerSource {
 
     async fn check(&self) -> Result<()> {
         let select = self.plan.select(self.pool.driver.as_ref(), &[], None);
-        let mut session = self.pool.get().await?;
         // Not described alone: PostgreSQL asks for the right to read when a statement begins.
-        session.query(&format!("SELECT 1 FROM ({}) AS __karez_check LIMIT 0", select.sql)).await?;
-        Ok(())
+        let probe = format!("SELECT 1 FROM ({}) AS __karez_check LIMIT 0", select.sql);
+        self.pool.once("checking", |at| async move { at.connect().await?.query(&probe).await.map(drop) }).await
     }
 
     async fn enumerator(&self, state: Option<Value>) -> Result<Box<dyn SplitEnumerator>> {
@@ -258,6 +239,7 @@ impl Source for ServerSource {
     }
 
     async fn open(&self, split: &Split, context: ReaderContext) -> Result<Box<dyn SplitReader>> {
+        self.pool.counted_by(&context.metrics);
         let position = Position::parse(&split.position)?;
         let schema = if context.with_origin { with_origin(&self.plan.schema) } else { Arc::clone(&self.plan.schema) };
         Ok(Box::new(Reader::new(Arc::clone(&self.plan), Arc::clone(&self.pool), schema, context, position)))

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use karez_core::schema::batch_bytes;
-use karez_core::{BadRecord, Epoch, Error, Result, SinkWriter};
+use karez_core::{BadRecord, Epoch, Result, SinkWriter};
 use serde_json::Value;
-use tokio::task::JoinHandle;
 
 use super::flush::{Flushed, Flusher};
+use super::pool::Task;
 use super::stage::Lot;
 
 /// Rows are written when they hold so many bytes, however few they are.
@@ -22,26 +22,13 @@ pub(super) struct Writer {
     buffered_bytes: usize,
     /// When the oldest buffered row must be written.
     due_ms: Option<i64>,
-    under_way: Option<UnderWay>,
-    /// The buffer holds rows of a transaction whose connection was lost: what became of it is not known.
-    again: bool,
+    /// A transaction that goes on beside the writer.
+    under_way: Option<Task<Flushed>>,
     /// What has been staged since the last barrier.
     lot: Option<Lot>,
     /// The number of the next lot.
     next: u64,
     rejects: Vec<BadRecord>,
-}
-
-/// A transaction that goes on beside the writer, and ends with it.
-struct UnderWay {
-    task: JoinHandle<Result<Flushed>>,
-    rows: Arc<Vec<RecordBatch>>,
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Writer {
@@ -53,33 +40,22 @@ impl Writer {
             buffered_bytes: 0,
             due_ms: None,
             under_way: None,
-            again: false,
             lot: None,
             next: 0,
             rejects: Vec::new(),
         }
     }
 
-    /// Waits for the transaction under way. Its rows are buffered again where its connection was lost.
+    /// Waits for the transaction under way. One that has failed is not to be tried again: it was, as often as the options say.
     async fn settle(&mut self) -> Result<()> {
         let Some(under_way) = &mut self.under_way else { return Ok(()) };
-        let flushed = (&mut under_way.task).await.map_err(|e| Error::internal("a write to the database was interrupted").caused_by(e))?;
-        let rows = Arc::clone(&under_way.rows);
+        let flushed = under_way.done().await;
         self.under_way = None;
-        match flushed {
-            Ok(flushed) => {
-                self.lot = flushed.lot;
-                self.rejects.extend(flushed.rejects);
-                self.flusher.context.metrics.bytes_out.add(rows.iter().map(batch_bytes).sum::<usize>() as u64);
-                self.again = false;
-                Ok(())
-            }
-            Err(e) => {
-                self.buffer.splice(0..0, rows.iter().cloned());
-                self.again = true;
-                Err(e)
-            }
-        }
+        let flushed = flushed?;
+        self.lot = flushed.lot;
+        self.rejects.extend(flushed.rejects);
+        self.flusher.context.metrics.bytes_out.add(flushed.bytes as u64);
+        Ok(())
     }
 
     /// Begins to write what is buffered, after what is under way.
@@ -88,22 +64,16 @@ impl Writer {
         if self.buffer.is_empty() && (seal.is_none() || self.lot.is_none()) {
             return Ok(());
         }
-        let rows = Arc::new(std::mem::take(&mut self.buffer));
+        let rows = std::mem::take(&mut self.buffer);
         (self.buffered_rows, self.buffered_bytes, self.due_ms) = (0, 0, None);
-        let (flusher, lot, next, again) = (Arc::clone(&self.flusher), self.lot.clone(), self.next, self.again);
-        let batches = Arc::clone(&rows);
-        let task = tokio::spawn(async move { flusher.flush(&batches, lot, next, seal, again).await });
-        self.under_way = Some(UnderWay { task, rows });
+        let (flusher, lot, next) = (Arc::clone(&self.flusher), self.lot.clone(), self.next);
+        self.under_way = Some(Task::start(async move { flusher.flush(&rows, lot, next, seal).await }));
         Ok(())
     }
 }
 
 #[async_trait]
 impl SinkWriter for Writer {
-    fn keeps_rows_on_lost_connection(&self) -> bool {
-        true
-    }
-
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());

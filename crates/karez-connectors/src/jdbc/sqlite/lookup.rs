@@ -36,7 +36,7 @@ struct Plan {
 /// Validates the options of a look-up against the table it names.
 pub(in super::super) fn plan(options: &JdbcLookupOptions, path: PathBuf, context: LookupContext<'_>) -> Result<Arc<dyn Lookup>, ConfigErrors> {
     let mut errors = Vec::new();
-    options.access().refuse_server_keys(&mut errors);
+    options.access().refuse_server_keys(None, &mut errors);
     if !errors.is_empty() {
         return Err(ConfigErrors(errors));
     }

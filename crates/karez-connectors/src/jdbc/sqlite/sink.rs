@@ -36,10 +36,13 @@ pub(super) struct SinkPlan {
     pub(super) changelog: bool,
 }
 
+/// How long a write is tried again while another program holds a lock, unless the options say.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Validates the options of a sink against the rows it will get, and the rows against the table where there is one.
 pub(in super::super) fn plan(options: &JdbcSinkOptions, path: PathBuf, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
     let mut errors = Vec::new();
-    options.access().refuse_server_keys(&mut errors);
+    options.access().refuse_server_keys(options.external.as_ref(), &mut errors);
     if options.evolve_table {
         errors.push(ConfigError::new("evolveTable", "is for database servers").hint("remove it, and ALTER TABLE yourself"));
     }
@@ -61,7 +64,7 @@ pub(in super::super) fn plan(options: &JdbcSinkOptions, path: PathBuf, context: 
         return Err(ConfigErrors(errors));
     }
     let plan = SinkPlan {
-        place: Place { path, lock_timeout: Duration::from_millis(u64::try_from(options.lock_timeout.as_millis()).unwrap_or(u64::MAX)) },
+        place: Place { path, lock_timeout: options.lock_timeout.map_or(LOCK_TIMEOUT, |s| s.0) },
         table: options.table.strip_prefix("main.").unwrap_or(&options.table).to_owned(),
         key,
         create_table: options.create_table,

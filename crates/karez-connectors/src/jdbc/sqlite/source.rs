@@ -49,7 +49,7 @@ pub(super) struct SourcePlan {
 /// Validates the options of a source against what they name; infers the schema.
 pub(in super::super) fn plan(options: &JdbcSourceOptions, path: PathBuf, context: SourceContext<'_>) -> Result<Arc<dyn Source>, ConfigErrors> {
     let mut errors = Vec::new();
-    options.access().refuse_server_keys(&mut errors);
+    options.access().refuse_server_keys(options.external.as_ref(), &mut errors);
     for (key, given) in [
         ("numPartitions", options.num_partitions.is_some()),
         ("partitionColumn", options.partition_column.is_some()),

@@ -5,6 +5,7 @@
 //! would stand in a manifest. Real kills of the whole binary are the crash rounds' (`karez-bench crash`, `crates/karez/tests/it/crash`).
 
 mod ends;
+mod layer;
 mod network;
 mod own_servers;
 mod process;
@@ -192,6 +193,28 @@ macro_rules! over_the_network {
     };
 }
 
+/// What holds of a database server besides.
+macro_rules! through_the_layer {
+    ($name:ident, $end:ident) => {
+        mod $name {
+            cases! { layer, super::ends::$end:
+                a_stalled_server_is_given_up_in_time_and_written_to_once
+                a_stalled_server_is_given_up_though_the_reader_is_interrupted
+                rows_that_wait_to_be_taken_are_no_silence_of_the_server
+                writers_keep_to_the_limits_together
+                a_server_that_stays_away_fails_the_job_after_the_attempts_it_was_given
+                what_cannot_be_honoured_is_refused
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_statement_that_takes_long_is_no_silence_of_the_server() {
+                let database = karez_testkit::Database::$end;
+                super::layer::a_statement_that_takes_long_is_no_silence_of_the_server::<super::ends::$end>(database).await;
+            }
+        }
+    };
+}
+
 both_ends!(ndjson_files, super::ends::NdjsonFiles);
 a_target_may_be_missing!(ndjson_files_missing, super::ends::NdjsonFiles);
 both_ends!(parquet_files, super::ends::ParquetFiles);
@@ -202,12 +225,15 @@ users_and_rights!(kafka_users, super::ends::SecureKafka);
 both_ends!(postgres, super::ends::Postgres);
 a_target_may_be_missing!(postgres_missing, super::ends::Postgres);
 over_the_network!(postgres_network, super::ends::Postgres);
+through_the_layer!(postgres_layer, Postgres);
 users_and_rights!(postgres_users, super::ends::Postgres);
 both_ends!(mysql, super::ends::Mysql);
 a_target_may_be_missing!(mysql_missing, super::ends::Mysql);
 over_the_network!(mysql_network, super::ends::Mysql);
+through_the_layer!(mysql_layer, Mysql);
 users_and_rights!(mysql_users, super::ends::Mysql);
 both_ends!(mariadb, super::ends::Mariadb);
 a_target_may_be_missing!(mariadb_missing, super::ends::Mariadb);
 over_the_network!(mariadb_network, super::ends::Mariadb);
+through_the_layer!(mariadb_layer, Mariadb);
 users_and_rights!(mariadb_users, super::ends::Mariadb);

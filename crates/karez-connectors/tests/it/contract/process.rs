@@ -31,6 +31,7 @@ pub struct Process {
     pub sink: Arc<dyn Sink>,
     run: SinkRunContext,
     writers: Vec<Box<dyn SinkWriter>>,
+    pub metrics: Arc<NodeMetrics>,
 }
 
 /// How often a commit is tried again that says "later".
@@ -77,7 +78,7 @@ impl Process {
             scheduled_ms: 0,
         };
         let (committables, states) = from.map_or((&[][..], &[][..]), |m| (&m.committables, &m.states));
-        let mut process = Self { sink, run, writers: Vec::new() };
+        let mut process = Self { sink, run, writers: Vec::new(), metrics: Arc::default() };
         if let Some(manifest) = from {
             process.commit(manifest).await?;
         }
@@ -88,7 +89,7 @@ impl Process {
                 subtask,
                 parallelism,
                 schema: StreamSchema::append_only(Arc::clone(schema)),
-                metrics: Arc::new(NodeMetrics::default()),
+                metrics: Arc::clone(&process.metrics),
                 clock: Arc::new(SystemClock),
             };
             let own = states.iter().skip(subtask).step_by(parallelism).cloned().collect();
@@ -109,6 +110,11 @@ impl Process {
             writer.flush().await?;
         }
         Ok(())
+    }
+
+    /// All writers at the same time.
+    pub async fn flush_all(&mut self) -> Result<(), Error> {
+        futures::future::try_join_all(self.writers.iter_mut().map(|w| w.flush())).await.map(drop)
     }
 
     /// What would stand in the manifest.

@@ -100,6 +100,7 @@ fn keys_of_other_databases_are_refused_with_a_reason() {
         ("driver", json!("com.mysql.cj.jdbc.Driver"), "`driver`: `com.mysql.cj.jdbc.Driver` is not the driver that the URL names"),
         ("username", json!("u"), "`username`: a SQLite file has no users"),
         ("password", json!("p"), "`password`: a SQLite file has no users"),
+        ("external", json!({ "timeout": "1s" }), "`external`: a SQLite file is not reached over a network"),
         ("pool", json!({ "maxSize": 20, "maxIdleTime": "30m" }), "`pool`: there is no pool for SQLite"),
         ("mode", json!("upsert"), "`key`: is missing"),
         ("key", json!(["nam"]), "`key[0]`: the rows have no column `nam`; did you mean `name`?"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use karez_core::metrics::NodeMetrics;
 use karez_core::sink::{CommitPermit, WriterContext};
 use karez_core::source::ReadLimit;
-use karez_core::{Committable, Epoch, Read, SplitReader, StreamSchema};
+use karez_core::{Epoch, Read, SplitReader, StreamSchema};
 use karez_testkit::{OwnServer, Proxy, Server};
 use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
@@ -24,23 +24,6 @@ fn proxied(base: &Base, more: Value) -> (Proxy, Value) {
     config["url"] = json!(proxy.url(&base.url));
     config["tls"] = json!({ "mode": "disable" });
     (proxy, config)
-}
-
-/// The barrier of a job whose server may be away for a while.
-async fn sealed(process: &mut Process, epoch: u64) -> Vec<Committable> {
-    let mut payloads = None;
-    until(async || match process.writers[0].prepare_commit(Epoch(epoch), false).await {
-        Ok(found) => {
-            payloads = Some(found);
-            true
-        }
-        Err(e) => {
-            assert!(e.is_retryable(), "{e}");
-            false
-        }
-    })
-    .await;
-    payloads.unwrap().into_iter().map(|payload| Committable { epoch: Epoch(epoch), subtask: 0, payload }).collect()
 }
 
 on_both! {
@@ -79,17 +62,12 @@ on_both! {
         let mut process = Process::start(&config, two_columns(), 1, 1, &[]).await;
         let writer = &mut process.writers[0];
         for part in 0..20 {
-            // What the engine does where a connection is lost: the writer has kept its rows and is asked to flush again.
-            let mut outcome = writer.write(many(part * 500, part * 500 + 500)).await;
-            while let Err(e) = outcome {
-                assert!(e.is_retryable() && writer.keeps_rows_on_lost_connection(), "{e}");
-                outcome = writer.flush().await;
-            }
+            writer.write(many(part * 500, part * 500 + 500)).await.unwrap();
             if part % 3 == 0 {
                 proxy.cut();
             }
         }
-        let manifest = sealed(&mut process, 1).await;
+        let manifest = process.barrier(1).await;
         assert_eq!(outcomes(&process.commit(1, &manifest).await), ["committed"]);
         assert_eq!(base.rows("SELECT COUNT(*), COUNT(DISTINCT id) FROM t").await, ["10000|10000"]);
     }
@@ -134,12 +112,12 @@ on_both! {
     }
 
     async fn a_server_that_is_gone_too_long_fails_the_writer_so_that_the_job_restarts(base: &Base) {
-        let (proxy, config) = proxied(base, json!({ "createTable": true, "lockTimeout": "1s" }));
+        let (proxy, config) = proxied(base, json!({ "createTable": true, "external": { "retry": { "attempts": 3 } } }));
         let mut process = Process::start(&config, two_columns(), 1, 1, &[]).await;
         process.write(0, rows(&[(1, "a")])).await;
         proxy.gone();
         let error = process.writers[0].flush().await.unwrap_err();
-        assert!(error.is_retryable(), "{error}");
+        assert!(error.is_retryable() && error.reach() == karez_core::Reach::Job, "{error}");
         proxy.back();
         let mut process = Process::start(&config, two_columns(), 2, 1, &[]).await;
         process.write(0, rows(&[(1, "a")])).await;
@@ -169,37 +147,28 @@ async fn killed_in_the_middle(server: Server) {
     let mut seen = Vec::new();
     let Read::Rows { batch, .. } = reader.next(ReadLimit { rows: 100, bytes: 1 << 20 }).await.unwrap() else { panic!("no rows") };
     seen.extend(column(&[batch], "id"));
-    let config = base.sink(json!({ "createTable": true, "lockTimeout": "60s" }));
+    let config = base.sink(json!({ "createTable": true }));
     let mut process = Process::start(&config, two_columns(), 1, 1, &[]).await;
     process.write(0, many(0, 5_000)).await;
     let manifest = process.barrier(1).await;
     process.write(0, many(5_000, 10_000)).await;
     process.writers[0].flush().await.unwrap();
     own.crash().unwrap();
-    let failed = loop {
-        match reader.next(ReadLimit { rows: 100, bytes: 1 << 20 }).await {
-            Ok(Read::Rows { batch, .. }) => seen.extend(column(&[batch], "id")),
-            Ok(other) => panic!("{other:?}"),
-            Err(e) => break e,
-        }
-    };
-    assert!(failed.is_retryable(), "{failed}");
-    let position = reader.position().unwrap();
-    own.up().unwrap();
-    let mut reader = open(source.as_ref(), position, false, clock()).await;
+    let starting = tokio::task::spawn_blocking(move || {
+        own.up().unwrap();
+        own
+    });
+    // While it is away, the reader waits for it.
     let (batches, ..) = crate::jdbc::drain(reader.as_mut(), 10_000).await;
     seen.extend(column(&batches, "id"));
+    let own = starting.await.unwrap();
     assert_eq!(seen, (1..=100_000).map(|i| i.to_string()).collect::<Vec<_>>());
     // The job goes on where it was: nothing staged was lost, nothing is there twice.
     process.write(0, many(10_000, 12_000)).await;
-    let all = [manifest, sealed(&mut process, 2).await].concat();
-    let mut outcome = process.commit(2, &all).await;
-    while outcomes(&outcome)[0] == "later" {
-        outcome = process.commit(2, &all).await;
-    }
-    assert_eq!(outcomes(&outcome), ["committed", "committed"]);
+    let all = [manifest, process.barrier(2).await].concat();
+    assert_eq!(outcomes(&process.commit(2, &all).await), ["committed", "committed"]);
     assert_eq!(base.rows("SELECT COUNT(*), COUNT(DISTINCT id) FROM t").await, ["12000|12000"]);
-    drop(process);
+    drop((process, own));
 }
 
 #[tokio::test]

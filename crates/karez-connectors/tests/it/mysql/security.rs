@@ -59,7 +59,7 @@ on_both! {
         let source = try_source(&json!({ "url": url, "table": "t" }), None).unwrap();
         source.check().await.unwrap();
         // … and not write.
-        let sink = try_sink(&json!({ "url": url, "table": "t", "lockTimeout": "1s" }), &StreamSchema::append_only(two_columns())).unwrap();
+        let sink = try_sink(&json!({ "url": url, "table": "t" }), &StreamSchema::append_only(two_columns())).unwrap();
         let error = sink.prepare(&crate::jdbc::run(1), &[]).await.unwrap_err();
         assert!(error.message().contains("denied") && error.message().contains("GRANT") && !error.is_retryable(), "{error}");
         base.sql(&format!("DROP USER '{user}'@'%';\nDROP USER '{user}'@'localhost'")).await;

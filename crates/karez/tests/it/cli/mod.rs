@@ -3,6 +3,7 @@
 mod dlq;
 mod files;
 mod lookup;
+mod outage;
 mod preview;
 mod reference;
 mod run;
