@@ -8,7 +8,7 @@ use backon::ExponentialBackoff;
 use futures::future::{Either, select};
 use karez_core::config::Span;
 use karez_core::metrics::NodeMetrics;
-use karez_core::{Error, Reach, Result};
+use karez_core::{Error, Result};
 use tokio::sync::Semaphore;
 
 use crate::counted::{Counted, Counting};
@@ -176,13 +176,8 @@ impl ExternalCalls {
         Error::connection(format!("{}: {what}: not tried, since the calls before failed (the circuit breaker is open)", self.shared.system))
     }
 
-    /// The error of the last attempt. It reaches the job: whoever would try again has been told how often that is.
     pub(crate) fn given_up(&self, last: Error) -> Error {
-        let error = match self.shared.retry.attempts {
-            1 => last,
-            n => Error::connection(format!("{}: given up after {n} attempts (`external.retry`)", self.shared.system)).caused_by(last),
-        };
-        error.reaching(Reach::Job)
+        self.shared.retry.given_up(&self.shared.system, last)
     }
 
     pub(crate) fn system(&self) -> &str {

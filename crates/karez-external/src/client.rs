@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use karez_core::metrics::{Counter, NodeMetrics};
 
+use crate::counted::Counting;
+
 /// What a client has counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientFigures {
@@ -25,11 +27,29 @@ pub struct ClientMeter {
     throttled: AtomicU64,
 }
 
+/// A request that is under way, counted for as long as it lives.
+#[derive(Debug)]
+pub struct ClientCall {
+    _counted: Counting,
+}
+
 impl ClientMeter {
     /// A meter of a new client.
     #[must_use]
     pub fn new(metrics: Arc<NodeMetrics>) -> Self {
         Self { metrics, retried: AtomicU64::default(), timed_out: AtomicU64::default(), throttled: AtomicU64::default() }
+    }
+
+    /// A request is sent.
+    #[must_use]
+    pub fn begin(&self) -> ClientCall {
+        self.metrics.calls.add(1);
+        ClientCall { _counted: Counting::in_flight(Arc::clone(&self.metrics)) }
+    }
+
+    /// A request will be sent again by whoever uses the client.
+    pub fn again(&self) {
+        self.metrics.retried.add(1);
     }
 
     /// Takes the client's sums at this instant; what is new since the last call is added to the node's. Cheap: call it after each batch.

@@ -29,7 +29,7 @@ mod time;
 
 pub use breaker::{Admission, CircuitBreaker, Refused};
 pub use calls::ExternalCalls;
-pub use client::{ClientFigures, ClientMeter};
+pub use client::{ClientCall, ClientFigures, ClientMeter};
 pub use options::{CircuitBreakerOptions, ClientOptions, ExternalOptions, RateLimitOptions, RetryOptions};
 pub use retry::Retry;
 pub use time::{MachineTime, Time};

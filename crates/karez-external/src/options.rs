@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use karez_core::config::{ConfigError, Span};
+use karez_core::{Error, Reach};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +144,30 @@ impl ClientOptions {
 }
 
 impl RetryOptions {
+    /// The delay behind so many failures in a row, for who counts them: from 1 on, and longer than [`Self::max_delay`] by jitter alone.
+    #[must_use]
+    pub fn delay(&self, failures: u32) -> Duration {
+        // Doubled so often, any first delay has become the longest.
+        let nth = failures.saturating_sub(1).min(64) as usize;
+        self.backoff().without_max_times().build().nth(nth).unwrap_or(self.max_delay.0)
+    }
+
+    /// Whether so many failures in a row are as many as there may be attempts.
+    #[must_use]
+    pub const fn is_over(&self, failures: u32) -> bool {
+        failures as usize >= self.attempts
+    }
+
+    /// The error of the last attempt at `what`. It reaches the job: whoever would try again has been told how often that is.
+    #[must_use]
+    pub fn given_up(&self, what: &str, last: Error) -> Error {
+        let error = match self.attempts {
+            1 => last,
+            n => Error::connection(format!("{what}: given up after {n} attempts (`external.retry`)")).caused_by(last),
+        };
+        error.reaching(Reach::Job)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         at_least_one(self.attempts, "retry.attempts")?;
         if self.attempts > MAX_ATTEMPTS {
@@ -157,11 +182,12 @@ impl RetryOptions {
 
     /// The delays between the attempts.
     pub(crate) fn delays(&self) -> ExponentialBackoff {
-        let delays = ExponentialBuilder::new()
-            .with_min_delay(self.initial_delay.0)
-            .with_max_delay(self.max_delay.0)
-            .with_max_times(self.attempts.saturating_sub(1));
-        if self.jitter { delays.with_jitter() } else { delays }.build()
+        self.backoff().with_max_times(self.attempts.saturating_sub(1)).build()
+    }
+
+    fn backoff(&self) -> ExponentialBuilder {
+        let delays = ExponentialBuilder::new().with_min_delay(self.initial_delay.0).with_max_delay(self.max_delay.0);
+        if self.jitter { delays.with_jitter() } else { delays }
     }
 }
 

@@ -111,7 +111,7 @@ const OAUTH: &str = "OAUTHBEARER is not supported; use SASL PLAIN, SCRAM or mutu
 const PEM: &str =
     "keys and certificates are read as PEM files, which have no password; convert the store: `openssl pkcs12 -in STORE -out FILE.pem -nodes`";
 const TLS: &str = "TLS 1.2 and 1.3 with the client's own ciphers are used";
-const BACKOFF: &str = "the client waits 50 ms after a failure, doubled up to 1 s, with jitter";
+const BACKOFF: &str = "the client connects again when there is something to ask; `retry.backoff.ms` and `retry.backoff.max.ms` set its pauses";
 const REPORT: &str = "Karez has metrics of its own (`/metrics`)";
 const END: &str = "is for the other end of a topic";
 
@@ -149,8 +149,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("ssl.cipher.suites", TLS),
     ("reconnect.backoff.ms", BACKOFF),
     ("reconnect.backoff.max.ms", BACKOFF),
-    ("retry.backoff.ms", BACKOFF),
-    ("retry.backoff.max.ms", BACKOFF),
     ("socket.connection.setup.timeout.max.ms", BACKOFF),
     ("metric.reporters", REPORT),
     ("metrics.num.samples", REPORT),

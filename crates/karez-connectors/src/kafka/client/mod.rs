@@ -6,11 +6,12 @@ mod error;
 mod jaas;
 mod security;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use karez_core::Result;
-use karez_core::config::ConfigError;
+use karez_core::config::{ConfigError, Span};
+use karez_external::{ClientFigures, ClientMeter, ClientOptions, RetryOptions};
 use krafka::Kafka;
 use krafka::auth::AuthConfig;
 
@@ -25,6 +26,7 @@ pub(super) struct ConnectionOptions<'a> {
     pub(super) bootstrap_servers: Option<&'a BootstrapServers>,
     pub(super) client_id: Option<&'a str>,
     pub(super) security: Option<&'a SecurityOptions>,
+    pub(super) external: Option<&'a ClientOptions>,
 }
 
 /// Everything needed to connect. Its `Debug` shows no secret.
@@ -34,7 +36,9 @@ pub(super) struct ClientConfig {
     pub(super) servers: String,
     pub(super) client_id: String,
     auth: Option<AuthConfig>,
-    request_timeout: Duration,
+    pub(super) request_timeout: Duration,
+    /// How requests are sent again. Where `external` does not say how often, that is not limited here.
+    pub(super) retry: RetryOptions,
     connect_timeout: Duration,
     metadata_max_age: Duration,
     connections_max_idle: Option<Duration>,
@@ -54,11 +58,16 @@ impl ClientConfig {
         let client_id = properties.or("clientId", options.client_id.map(str::to_owned), "client.id", |p| p.text("client.id").map(str::to_owned));
         let auth = security::plan(options.security, properties, errors);
 
-        let connect_timeout = properties.millis("socket.connection.setup.timeout.ms").unwrap_or(Duration::from_secs(10));
-        let request_timeout = properties.millis("request.timeout.ms").unwrap_or(Duration::from_secs(30));
+        let external = options.external;
+        errors.extend(external.and_then(|e| e.check().err()).map(|e| e.under("external")));
+        let timeout = external.map(|e| e.timeout.0);
+        let timeout = properties.or("external.timeout", timeout, "request.timeout.ms", |p| p.millis("request.timeout.ms"));
+        let request_timeout = timeout.unwrap_or(Duration::from_secs(30));
+        let connect_timeout = properties.millis("socket.connection.setup.timeout.ms").unwrap_or(request_timeout.min(Duration::from_secs(10)));
         if request_timeout < connect_timeout {
-            properties.error("request.timeout.ms", "must be at least `socket.connection.setup.timeout.ms` (10000 unless set)");
+            properties.error("socket.connection.setup.timeout.ms", "must be at most `request.timeout.ms` or `external.timeout` (30000 unless set)");
         }
+        let retry = retry(external, properties);
         let metadata_max_age = properties.millis("metadata.max.age.ms").unwrap_or(Duration::from_secs(300));
         let connections_max_idle = match properties.parse::<i64>("connections.max.idle.ms", "milliseconds, or -1") {
             None => Some(Duration::from_secs(540)),
@@ -77,6 +86,7 @@ impl ClientConfig {
             client_id: client_id.unwrap_or_else(|| "karez".to_owned()),
             auth: auth?,
             request_timeout,
+            retry,
             connect_timeout,
             metadata_max_age,
             connections_max_idle,
@@ -102,6 +112,23 @@ impl ClientConfig {
     }
 }
 
+/// How requests are sent again, from `external` or Kafka's own names.
+fn retry(external: Option<&ClientOptions>, properties: &mut PropertyReader<'_>) -> RetryOptions {
+    let given = external.map(|e| &e.retry);
+    let mut delay = |option: &str, given: Option<Span>, name: &'static str, default_ms: u64| {
+        let delay = properties.or(option, given.map(|s| s.0), name, |p| p.millis(name));
+        delay.unwrap_or(Duration::from_millis(default_ms)).max(Duration::from_millis(1))
+    };
+    let first = delay("external.retry.initialDelay", given.map(|r| r.initial_delay), "retry.backoff.ms", 50);
+    let longest = delay("external.retry.maxDelay", given.map(|r| r.max_delay), "retry.backoff.max.ms", 1_000);
+    RetryOptions {
+        attempts: given.map_or(usize::MAX, |r| r.attempts),
+        initial_delay: Span(first),
+        max_delay: Span(longest.max(first)),
+        jitter: given.is_none_or(|r| r.jitter),
+    }
+}
+
 fn check_servers(servers: &str) -> Result<(), ConfigError> {
     for server in servers.split(',').map(str::trim) {
         let port = server.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
@@ -117,6 +144,16 @@ fn check_servers(servers: &str) -> Result<(), ConfigError> {
 #[derive(Debug, Default)]
 pub(super) struct SharedClient {
     live: Mutex<Weak<Kafka>>,
+    metered: Mutex<(Weak<Kafka>, Meter)>,
+}
+
+/// What counts the requests of a client, as soon as the node is known that they are counted for.
+pub(super) type Meter = Arc<OnceLock<ClientMeter>>;
+
+/// What a client has counted itself. What is sent again is counted by who sends it.
+pub(super) fn figures(kafka: &Kafka) -> ClientFigures {
+    let connections = kafka.metrics().connections;
+    ClientFigures { retried: 0, timed_out: connections.stalled_connections, throttled: connections.throttle_delays }
 }
 
 impl SharedClient {
@@ -133,5 +170,14 @@ impl SharedClient {
         }
         *live = Arc::downgrade(&mine);
         Ok(mine)
+    }
+
+    /// The meter of a client.
+    pub(super) fn meter(&self, kafka: &Arc<Kafka>) -> Meter {
+        let mut metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::ptr::eq(metered.0.as_ptr(), Arc::as_ptr(kafka)) {
+            *metered = (Arc::downgrade(kafka), Meter::default());
+        }
+        Arc::clone(&metered.1)
     }
 }

@@ -32,6 +32,7 @@ use async_trait::async_trait;
 use karez_core::config::ConfigErrors;
 use karez_core::sink::{CheckpointTiming, SinkGuarantee, SinkRunContext, WriterContext};
 use karez_core::{Committable, Committer, Error, Result, Sink, SinkContext, SinkWriter};
+use karez_external::ClientMeter;
 use krafka::Kafka;
 use serde_json::Value;
 
@@ -77,7 +78,7 @@ impl KafkaSink {
     }
 
     fn coordinators(&self, kafka: &Arc<Kafka>) -> Arc<Coordinators> {
-        Arc::new(Coordinators::new(Arc::clone(kafka), self.plan.settings.max_block))
+        Arc::new(Coordinators::new(Arc::clone(kafka), self.plan.settings.max_block, self.plan.client.retry.clone(), self.client.meter(kafka)))
     }
 
     fn name(&self, context: &SinkRunContext) -> SinkName {
@@ -161,8 +162,9 @@ impl Sink for KafkaSink {
             let base = self.name(&context.run).base(&context.run, context.subtask);
             Transactions::new(Arc::clone(&coordinators), Arc::clone(&self.ledger), base, timeout)
         });
-        let settings = &self.plan.settings;
-        let wire = Wire { kafka, coordinators, acks: settings.acks.code(), request_timeout: settings.request_timeout };
+        let meter = self.client.meter(&kafka);
+        meter.get_or_init(|| ClientMeter::new(Arc::clone(&context.metrics)));
+        let wire = Wire { kafka, coordinators, meter, acks: self.plan.settings.acks.code(), request_timeout: self.plan.client.request_timeout };
         Ok(Box::new(Writer::new(Arc::clone(&self.plan), context, wire, transactions).await?))
     }
 

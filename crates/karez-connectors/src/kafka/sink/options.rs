@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use karez_core::config::{ByteSize, Span};
+use karez_external::ClientOptions;
 use karez_formats::message::MessageFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -19,6 +20,9 @@ pub struct KafkaSinkOptions {
     pub bootstrap_servers: Option<BootstrapServers>,
     /// The name under which brokers log and limit the job. Default: `karez`.
     pub client_id: Option<String>,
+    /// How brokers are called: `timeout` of a request, `retry`. The client does it itself; they are its settings. Default: as Kafka's, a request may take
+    /// 30s and is sent again after 50ms, doubled up to 1s, until `deliveryTimeout`.
+    pub external: Option<ClientOptions>,
     /// TLS and SASL.
     pub security: Option<SecurityOptions>,
     /// The topic that all rows go to.
@@ -68,7 +72,7 @@ pub struct KafkaSinkOptions {
     /// The most bytes of batches that wait for their acknowledgement, in each subtask; then the job waits. Default: 32m.
     pub buffer_memory: Option<ByteSize>,
     /// A batch that is not acknowledged after this fails the job, which goes on from its last checkpoint: so long an outage of the brokers is borne by
-    /// waiting. Default: 2m.
+    /// waiting. Default: 2m, or as long as the attempts of `external` can take.
     pub delivery_timeout: Option<Span>,
     /// The broker aborts a transaction that has been open for so long: rows of a checkpoint that is not committed by then are lost. So it must be well
     /// above `checkpoint.interval` and the time in which a job that died is running again, and at most the broker's transaction.max.timeout.ms. Default:

@@ -69,6 +69,7 @@ impl SinkPlan {
             bootstrap_servers: options.bootstrap_servers.as_ref(),
             client_id: options.client_id.as_deref(),
             security: options.security.as_ref(),
+            external: options.external.as_ref(),
         };
         let client = ClientConfig::plan(connection, &mut properties, &mut errors);
         let transactional = match options.guarantee {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use karez_external::ClientMeter;
 use krafka::__private::metadata::ClusterMetadata;
 use krafka::__private::protocol::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProduceResponse, VersionedDecode, versions};
 use krafka::__private::util::varint::encode_unsigned_varint;
@@ -11,6 +12,7 @@ use krafka::error::ErrorCode;
 use krafka::{BrokerInfo, Kafka, KrafkaError};
 
 use super::record_batch::SealedBatch;
+use crate::kafka::client::Meter;
 use crate::kafka::transaction::{Coordinators, Identity, Refusal, TransactionVersion, checked, exchange};
 
 /// The first version with compact lengths, and the last that names topics by name.
@@ -45,6 +47,7 @@ pub(super) enum Answer {
 pub(super) struct Wire {
     pub(super) kafka: Arc<Kafka>,
     pub(super) coordinators: Arc<Coordinators>,
+    pub(super) meter: Meter,
     pub(super) acks: i16,
     pub(super) request_timeout: Duration,
 }
@@ -82,6 +85,7 @@ impl Wire {
         transaction: Option<&Identity>,
         batches: &[Addressed<B>],
     ) -> Result<Option<ProduceResponse>, KrafkaError> {
+        let _call = self.meter.get().map(ClientMeter::begin);
         let connection = self.metadata().get_broker_connection(broker).await?;
         connection.await_throttle().await;
         let (min, max) = match transaction.map(|t| t.transaction_version) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use karez_core::Error;
 use karez_core::metrics::NodeMetrics;
-use krafka::__private::util::BackoffPolicy;
+use karez_external::RetryOptions;
 use krafka::KrafkaError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ use super::produce::{Addressed, Answer, Wire};
 use super::report::{Report, Settled};
 use super::split;
 use super::verdict::{Mode, Verdict};
-use crate::kafka::client::client_error;
+use crate::kafka::client::{client_error, figures};
 use crate::kafka::transaction::{End, Identity, OffsetRange, TransactionVersion};
 
 const IN_FLIGHT_PER_BROKER: usize = 5;
@@ -40,9 +40,6 @@ const FAREWELL: Duration = Duration::from_secs(10);
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
-
-const PAUSES: BackoffPolicy =
-    BackoffPolicy { initial_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(1), backoff_multiplier: 2.0, jitter_factor: 0.2 };
 
 /// What the writer tells.
 #[derive(Debug)]
@@ -62,6 +59,7 @@ pub(super) struct SenderSettings {
     pub(super) max_request_bytes: usize,
     pub(super) delivery_timeout: Duration,
     pub(super) compression: Compression,
+    pub(super) retry: RetryOptions,
 }
 
 type Key = (Arc<str>, i32);
@@ -226,7 +224,7 @@ impl Sender {
                 }
                 Some(_) => {}
                 None => {
-                    queue.not_before = Some(now + PAUSES.initial_backoff);
+                    queue.not_before = Some(now + self.settings.retry.delay(1));
                     self.stale.insert(Arc::clone(&key.0));
                 }
             }
@@ -283,6 +281,10 @@ impl Sender {
             Event::ProducerId(Err(e)) if e.is_retriable() => {
                 self.asking_for_id = false;
                 self.id_attempts += 1;
+                if self.settings.retry.is_over(self.id_attempts) {
+                    let doing = "become an idempotent producer";
+                    self.fail(self.settings.retry.given_up(doing, client_error(doing, e)));
+                }
             }
             Event::ProducerId(Err(e)) => self.fail(client_error("become an idempotent producer", e)),
             Event::Answered { broker, answers } => {
@@ -291,6 +293,9 @@ impl Sender {
                 }
                 for (addressed, answer) in answers {
                     self.settle_one(addressed, answer);
+                }
+                if let Some(meter) = self.wire.meter.get() {
+                    meter.report(figures(&self.wire.kafka));
                 }
                 self.refresh();
             }
@@ -321,10 +326,16 @@ impl Sender {
                     // To be asked for again before the batch is sent.
                     queue.added = false;
                 }
-                self.metrics.retried.add(1);
                 queue.failures += 1;
-                queue.not_before = Some(Instant::now() + PAUSES.calculate_backoff(queue.failures));
+                if self.settings.retry.is_over(queue.failures) {
+                    let why = Error::connection("its broker is away, or too few replicas are in sync");
+                    return self.fail(self.settings.retry.given_up(&format!("topic `{}` partition {}", key.0, key.1), why));
+                }
+                queue.not_before = Some(Instant::now() + self.settings.retry.delay(queue.failures));
                 queue.put_back(batch);
+                if let Some(meter) = self.wire.meter.get() {
+                    meter.again();
+                }
                 self.stale.insert(Arc::clone(&key.0));
             }
             Verdict::BadRow(why) => {
@@ -395,8 +406,9 @@ impl Sender {
         }
         self.asking_for_id = true;
         let (wire, attempt) = (Arc::clone(&self.wire), self.id_attempts);
+        let pause = if attempt == 0 { Duration::ZERO } else { self.settings.retry.delay(attempt) };
         self.under_way.push(Box::pin(async move {
-            tokio::time::sleep(PAUSES.calculate_backoff(attempt)).await;
+            tokio::time::sleep(pause).await;
             Event::ProducerId(wire.producer_id(attempt).await)
         }));
     }

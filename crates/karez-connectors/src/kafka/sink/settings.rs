@@ -24,7 +24,6 @@ pub(super) struct ProducerSettings {
     pub(super) max_request_bytes: usize,
     pub(super) buffer_bytes: usize,
     pub(super) delivery_timeout: Duration,
-    pub(super) request_timeout: Duration,
     /// How long a call that everything waits for may take: a topic's partitions, a transaction's beginning and end.
     pub(super) max_block: Duration,
     pub(super) transaction_timeout: Option<Duration>,
@@ -78,6 +77,7 @@ impl ProducerSettings {
         if transaction_timeout.is_some_and(|t| t < Duration::from_secs(1)) {
             errors.push(ConfigError::new("transactionTimeout", "must be at least 1s"));
         }
+        let all_attempts = options.external.as_ref().map(karez_external::ClientOptions::total);
         let settings = Self {
             acks,
             idempotent: idempotent.unwrap_or(acks == AcksOption::All),
@@ -87,9 +87,8 @@ impl ProducerSettings {
             compression: compression(options, properties, errors),
             max_request_bytes,
             buffer_bytes,
-            delivery_timeout: delivery.unwrap_or(Duration::from_secs(120)),
-            request_timeout: properties.millis("request.timeout.ms").unwrap_or(Duration::from_secs(30)),
-            max_block: properties.millis("max.block.ms").unwrap_or(Duration::from_secs(60)),
+            delivery_timeout: delivery.or(all_attempts).unwrap_or(Duration::from_secs(120)),
+            max_block: properties.millis("max.block.ms").or(all_attempts).unwrap_or(Duration::from_secs(60)),
             transaction_timeout,
         };
         refuse_others(properties);

@@ -73,6 +73,7 @@ impl Writer {
             max_request_bytes: settings.max_request_bytes,
             delivery_timeout: settings.delivery_timeout,
             compression: settings.compression,
+            retry: plan.client.retry.clone(),
         };
         let report = Arc::new(Report::default());
         let topics = Topics::new(Arc::clone(&wire.kafka), context.subtask);

@@ -1,6 +1,7 @@
 //! The options of the `kafka` source. The doc comments are its reference page.
 
 use karez_core::config::{ByteSize, Span};
+use karez_external::ClientOptions;
 use karez_formats::message::{MessageFormat, NullPayload};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -66,6 +67,9 @@ pub struct KafkaSourceOptions {
     /// Default: 64m.
     #[serde(default = "buffer_size")]
     pub buffer_size: ByteSize,
+    /// How brokers are called: `timeout` of a request, `retry`. The client does it itself; they are its settings. Default: as Kafka's, a request may take
+    /// 30s and is sent again after 50ms, doubled up to 1s, for as long as brokers are away.
+    pub external: Option<ClientOptions>,
     /// TLS and SASL. Default: plain text.
     pub security: Option<SecurityOptions>,
     /// The name by which brokers log and limit the job. Default: `karez`.

@@ -86,6 +86,7 @@ impl Plan {
             bootstrap_servers: options.bootstrap_servers.as_ref(),
             client_id: options.client_id.as_deref(),
             security: options.security.as_ref(),
+            external: options.external.as_ref(),
         };
         let client = ClientConfig::plan(connection, &mut properties, &mut errors);
         let topics = Topics::new(&options, &mut errors);
@@ -104,7 +105,7 @@ impl Plan {
         }
         let stop_at = options.stop_at.clone().or(context.batch.then_some(StopAt::Latest));
         let commit = commit(&options, group.is_some(), &mut properties, &mut errors);
-        let fetch = fetch(&options, &mut properties, &mut errors);
+        let fetch = fetch(&options, client.as_ref(), &mut properties, &mut errors);
         let check_crcs = properties.boolean("check.crcs").unwrap_or(true);
         let max_poll_records = properties.number("max.poll.records", 1).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         refuse(&mut properties);
@@ -180,7 +181,12 @@ fn commit(options: &KafkaSourceOptions, group: bool, properties: &mut PropertyRe
     }
 }
 
-fn fetch(options: &KafkaSourceOptions, properties: &mut PropertyReader<'_>, errors: &mut Vec<ConfigError>) -> Option<FetchSettings> {
+fn fetch(
+    options: &KafkaSourceOptions,
+    client: Option<&ClientConfig>,
+    properties: &mut PropertyReader<'_>,
+    errors: &mut Vec<ConfigError>,
+) -> Option<FetchSettings> {
     let isolation = properties.or("isolationLevel", options.isolation_level, "isolation.level", |p| match p.text("isolation.level")? {
         "read_committed" => Some(IsolationLevel::ReadCommitted),
         "read_uncommitted" => Some(IsolationLevel::ReadUncommitted),
@@ -197,15 +203,20 @@ fn fetch(options: &KafkaSourceOptions, properties: &mut PropertyReader<'_>, erro
     if options.buffer_size.0 == 0 {
         errors.push(ConfigError::new("bufferSize", "must be more than 0"));
     }
+    let (min_bytes, max_wait) = (properties.number("fetch.min.bytes", 0).unwrap_or(1), properties.millis("fetch.max.wait.ms"));
+    let partition_max_bytes = properties.number("max.partition.fetch.bytes", 1).unwrap_or(1 << 20);
+    let rack = properties.text("client.rack").map(str::to_owned);
+    let client = client?;
     Some(FetchSettings {
         read_committed: isolation != Some(IsolationLevel::ReadUncommitted),
-        min_bytes: properties.number("fetch.min.bytes", 0).unwrap_or(1),
-        max_wait: properties.millis("fetch.max.wait.ms").unwrap_or(Duration::from_millis(500)),
-        request_timeout: properties.millis("request.timeout.ms").unwrap_or(Duration::from_secs(30)),
+        min_bytes,
+        max_wait: max_wait.unwrap_or(Duration::from_millis(500)),
         max_bytes,
-        partition_max_bytes: properties.number("max.partition.fetch.bytes", 1).unwrap_or(1 << 20),
+        partition_max_bytes,
         buffer_bytes: usize::try_from(options.buffer_size.0).unwrap_or(usize::MAX),
-        rack: properties.text("client.rack").map(str::to_owned),
+        rack,
+        request_timeout: client.request_timeout,
+        retry: client.retry.clone(),
     })
 }
 

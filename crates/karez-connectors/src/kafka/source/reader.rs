@@ -225,7 +225,7 @@ fn copy(e: &Error) -> Error {
         (karez_core::Whose::External, false) => Error::external,
         (karez_core::Whose::Internal, _) => Error::internal,
     };
-    whose(e.to_string())
+    whose(e.to_string()).reaching(e.reach())
 }
 
 async fn out_of_range(kafka: &Kafka, at: &TopicPartition, offset: i64) -> Error {

@@ -8,20 +8,21 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use karez_core::config::Span;
 use karez_core::{Error, Result};
+use karez_external::{ClientMeter, RetryOptions};
 use krafka::__private::network::BrokerConnection;
 use krafka::__private::protocol::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest,
     EndTxnResponse, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, VersionedDecode, VersionedEncode,
     versions,
 };
-use krafka::__private::util::BackoffPolicy;
 use krafka::error::ErrorCode;
 use krafka::{Kafka, KrafkaError};
 use tokio::time::Instant;
 
 use super::prepared::{Identity, TransactionVersion};
-use crate::kafka::client::{broker_error, client_error};
+use crate::kafka::client::{Meter, broker_error, client_error};
 
 /// The feature whose level says how transactions begin and end.
 const FEATURE: &str = "transaction.version";
@@ -29,9 +30,8 @@ const FEATURE: &str = "transaction.version";
 /// From this version on `EndTxn` moves the producer to the next epoch, whatever the cluster's level: older rules need an older request.
 const EPOCH_BUMP_END_TXN: i16 = 5;
 
-/// Pauses between two attempts: short at first, since a transaction that is being ended takes milliseconds.
-const PAUSES: BackoffPolicy =
-    BackoffPolicy { initial_backoff: Duration::from_millis(20), max_backoff: Duration::from_secs(1), backoff_multiplier: 2.0, jitter_factor: 0.2 };
+/// The first pause, at most: a transaction that is being ended takes milliseconds.
+const FIRST_PAUSE: Span = Span::millis(20);
 
 /// How a transaction is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +70,14 @@ pub(in crate::kafka) struct Coordinators {
     known: Mutex<HashMap<String, i32>>,
     /// How long one call may take, its attempts together.
     deadline: Duration,
+    retry: RetryOptions,
+    meter: Meter,
 }
 
 impl Coordinators {
-    pub(in crate::kafka) fn new(kafka: Arc<Kafka>, deadline: Duration) -> Self {
-        Self { kafka, known: Mutex::default(), deadline }
+    pub(in crate::kafka) fn new(kafka: Arc<Kafka>, deadline: Duration, retry: RetryOptions, meter: Meter) -> Self {
+        let retry = RetryOptions { initial_delay: retry.initial_delay.min(FIRST_PAUSE), ..retry };
+        Self { kafka, known: Mutex::default(), deadline, retry, meter }
     }
 
     /// A producer for one transactional id. Whatever was open under it is aborted, and who held it before is fenced off.
@@ -169,6 +172,7 @@ impl Coordinators {
     {
         let deadline = Instant::now() + self.deadline;
         for number in 0u32.. {
+            let _call = self.meter.get().map(ClientMeter::begin);
             let one = async { attempt(self.connection(transactional_id, number).await?).await };
             let error = match tokio::time::timeout_at(deadline, one).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -184,9 +188,12 @@ impl Coordinators {
             if !matches!(&error, KrafkaError::Broker { code: ErrorCode::ConcurrentTransactions, .. }) {
                 self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(transactional_id);
             }
-            let pause = PAUSES.calculate_backoff(number + 1);
-            if Instant::now() + pause >= deadline {
+            let pause = self.retry.delay(number + 1);
+            if Instant::now() + pause >= deadline || self.retry.is_over(number + 1) {
                 return Err(Refusal::Away(error));
+            }
+            if let Some(meter) = self.meter.get() {
+                meter.again();
             }
             tokio::time::sleep(pause).await;
         }

@@ -105,6 +105,7 @@ impl Job {
         sink.prepare_restored(&context, &self.manifest, &self.states).await?;
         // Today: the broker soon removes what is older than its retention.
         let clock = Arc::new(ManualClock::new(SystemClock.now_ms()));
+        let metrics = Arc::<NodeMetrics>::default();
         let mut writers = Vec::new();
         for subtask in 0..parallelism {
             let context = WriterContext {
@@ -112,12 +113,12 @@ impl Job {
                 subtask,
                 parallelism,
                 schema: self.schema.clone(),
-                metrics: Arc::new(NodeMetrics::default()),
+                metrics: Arc::clone(&metrics),
                 clock: Arc::clone(&clock) as _,
             };
             writers.push(sink.writer(context, Vec::new()).await?);
         }
-        Ok(Process { sink, context, writers, clock, replayed, rejects: Vec::new() })
+        Ok(Process { sink, context, writers, clock, replayed, rejects: Vec::new(), metrics })
     }
 
     /// A barrier whose checkpoint completes; nothing is committed yet.
@@ -162,6 +163,7 @@ pub struct Process {
     pub clock: Arc<ManualClock>,
     pub replayed: Vec<CommitOutcome>,
     pub rejects: Vec<BadRecord>,
+    pub metrics: Arc<NodeMetrics>,
 }
 
 impl Process {

@@ -32,6 +32,8 @@ fn what_is_missing_or_contradicts_itself_is_said() {
         (with("bufferMemory", 1), "bufferMemory"),
         (with("transactionalIdPrefix", ""), "transactionalIdPrefix"),
         (with("topicc", "t"), "topic"),
+        (with("external", json!({ "maxConcurrency": 4 })), "maxConcurrency"),
+        (with("external", json!({ "timeout": "0s" })), "`external.timeout`"),
     ] {
         let message = refused(config.clone());
         assert!(message.contains(said), "{config}: {message}");
@@ -59,6 +61,8 @@ fn kafkas_own_names_are_honoured_or_refused_never_ignored() {
         let message = properties(json!({ name: value })).unwrap_err();
         assert!(message.contains(said), "{name}: {message}");
     }
+    let twice = json!({ "bootstrapServers": "localhost:9092", "topic": "t", "external": {}, "properties": { "retry.backoff.ms": 5 } });
+    assert!(refused(twice).contains("`external.retry.initialDelay` sets this already"));
     let twice = json!({ "bootstrapServers": "localhost:9092", "topic": "t", "linger": "5ms", "properties": { "linger.ms": 5 } });
     assert!(refused(twice).contains("give one of them"));
 }

@@ -53,6 +53,7 @@ fn properties_are_honoured_or_refused_with_the_reason() {
         json!({ "fetch.min.bytes": 100, "fetch.max.wait.ms": 50, "fetch.max.bytes": 1_000_000, "max.partition.fetch.bytes": 100_000 }),
         json!({ "isolation.level": "read_uncommitted", "check.crcs": "false", "client.rack": "a" }),
         json!({ "request.timeout.ms": 20000, "socket.connection.setup.timeout.ms": 5000, "metadata.max.age.ms": 60000 }),
+        json!({ "request.timeout.ms": 5000, "retry.backoff.ms": 20, "retry.backoff.max.ms": 2000 }),
         json!({ "connections.max.idle.ms": -1, "send.buffer.bytes": -1, "receive.buffer.bytes": 65536, "client.id": "me" }),
     ] {
         assert_eq!(errors(&with(json!({ "properties": good }))), "");
@@ -104,6 +105,9 @@ fn other_mistakes_say_what_to_do() {
         (with(json!({ "metadata": { "n": "offset" } })), "one of the message's, too"),
         (with(json!({ "metadata": ["ofset"] })), "metadata"),
         (with(json!({ "topicz": "t" })), "unknown key"),
+        (with(json!({ "external": { "rateLimit": { "calls": 1 } } })), "rateLimit"),
+        (with(json!({ "external": { "retry": { "attempts": 0 } } })), "`external.retry.attempts`"),
+        (with(json!({ "external": { "timeout": "5s" }, "properties": { "request.timeout.ms": 5 } })), "`external.timeout` sets this already"),
     ] {
         let e = errors(&config);
         assert!(e.contains(what), "{config}: {e}");

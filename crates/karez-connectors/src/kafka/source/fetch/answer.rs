@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::partition::{Answer, Chunk, Failure, Partition};
-use super::round::{Fetched, Target, back_off};
+use super::round::{Fetched, Target};
 use crate::kafka::client::{broker_error, client_error};
 use crate::kafka::source::batch;
 
@@ -59,19 +59,24 @@ impl Shared {
         let e = Arc::new(e);
         if e.is_retryable() {
             tracing::warn!(error = %e, "Kafka partitions could not be fetched, trying again");
-            self.metrics.retried.add(1);
+            self.meter.again();
         }
         let now = Instant::now();
         for target in targets {
             let mut buffer = target.partition.buffer();
             (buffer.in_flight, buffer.visible_end, buffer.replica) = (false, None, None);
-            if e.is_retryable() {
-                buffer.retry_at = Some(now + back_off(&mut buffer.failures));
+            if !e.is_retryable() {
+                buffer.failure = Some(Failure::Other(Arc::clone(&e)));
+            } else if buffer.again(&self.settings.retry, now) {
                 stale.insert(target.partition.at.topic.clone());
             } else {
-                buffer.failure = Some(Failure::Other(Arc::clone(&e)));
+                buffer.failure = Some(Failure::Other(Arc::new(self.given_up(&target.partition, &e))));
             }
         }
+    }
+
+    fn given_up(&self, partition: &Partition, e: &Error) -> Error {
+        self.settings.retry.given_up(&format!("fetch `{}`", partition.at), Error::connection(e.to_string()))
     }
 
     fn partition(&self, target: &Target, response: FetchPartitionResponse, answer: &Arc<Answer>, stale: &mut BTreeSet<String>) {
@@ -85,22 +90,25 @@ impl Shared {
         if !code.is_ok() {
             buffer.visible_end = None;
             buffer.replica = None;
+            let now = Instant::now();
+            let may_be_again = buffer.again(&self.settings.retry, now);
             match code {
                 ErrorCode::OffsetOutOfRange => buffer.failure = Some(Failure::OutOfRange),
                 ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::InconsistentTopicId => {
-                    buffer.unknown_since.get_or_insert_with(Instant::now);
+                    buffer.unknown_since.get_or_insert(now);
                 }
                 code => {
                     let e = broker_error(&format!("fetch `{}`", partition.at), code, "");
                     if !e.is_retryable() {
                         buffer.failure = Some(Failure::Other(Arc::new(e)));
+                    } else if !may_be_again {
+                        buffer.failure = Some(Failure::Other(Arc::new(self.given_up(partition, &e))));
                     }
                 }
             }
             if buffer.failure.is_none() {
                 tracing::debug!(partition = %partition.at, ?code, "fetch refused, trying again");
-                self.metrics.retried.add(1);
-                buffer.retry_at = Some(Instant::now() + back_off(&mut buffer.failures));
+                self.meter.again();
                 stale.insert(partition.at.topic.clone());
             }
             return;

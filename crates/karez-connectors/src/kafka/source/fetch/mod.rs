@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use karez_core::metrics::NodeMetrics;
+use karez_external::{ClientMeter, RetryOptions};
 use krafka::Kafka;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -47,6 +48,9 @@ pub(super) struct FetchSettings {
     pub(super) buffer_bytes: usize,
     /// Where the job runs, for brokers that know of nearer replicas.
     pub(super) rack: Option<String>,
+    /// How long a broker may take beyond `max_wait`.
+    pub(super) request_timeout: Duration,
+    pub(super) retry: RetryOptions,
 }
 
 /// The task, and who it fetches for. It ends when this is dropped.
@@ -62,6 +66,7 @@ struct Shared {
     kafka: Arc<Kafka>,
     settings: FetchSettings,
     metrics: Arc<NodeMetrics>,
+    meter: Arc<ClientMeter>,
     partitions: Mutex<Vec<Arc<Partition>>>,
     wake: Notify,
     /// Bytes of answers of which something is still held.
@@ -71,7 +76,8 @@ struct Shared {
 impl Fetcher {
     /// Begins; to be called on the runtime of the job.
     pub(super) fn start(kafka: Arc<Kafka>, settings: FetchSettings, metrics: Arc<NodeMetrics>) -> Self {
-        let shared = Arc::new(Shared { kafka, settings, metrics, partitions: Mutex::default(), wake: Notify::new(), held: Arc::default() });
+        let meter = Arc::new(ClientMeter::new(Arc::clone(&metrics)));
+        let shared = Arc::new(Shared { kafka, settings, metrics, meter, partitions: Mutex::default(), wake: Notify::new(), held: Arc::default() });
         let task = tokio::spawn(round::run(Arc::clone(&shared))).abort_handle();
         Self { shared, task }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use karez_core::Error;
+use karez_external::RetryOptions;
 use krafka::__private::protocol::AbortedTransaction;
 use tokio::time::Instant;
 
@@ -103,6 +104,15 @@ pub(in crate::kafka::source) enum Taken {
     /// Not known.
     Pending,
     Failed(Failure),
+}
+
+impl Buffer {
+    /// Notes a failure, after which it is fetched again after a while; not, after so many as there may be in a row.
+    pub(super) fn again(&mut self, retry: &RetryOptions, now: Instant) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + retry.delay(self.failures));
+        !retry.is_over(self.failures)
+    }
 }
 
 impl Partition {

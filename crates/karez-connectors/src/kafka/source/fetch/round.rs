@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use karez_core::Error;
 use krafka::__private::metadata::ClusterMetadata;
 use krafka::__private::protocol::{
     ApiKey, FetchPartitionRequest, FetchRequest, FetchResponse, FetchTopicRequest, VersionedDecode, VersionedEncode, versions,
@@ -18,11 +19,9 @@ use tokio::time::Instant;
 
 use super::partition::{Failure, Partition};
 use super::{FetchSettings, Shared};
+use crate::kafka::client::figures;
 use crate::kafka::source::position::TopicId;
 
-/// The wait after a failure, doubled with each, and the longest.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// The wait of a broker while other partitions of it have no room: they must not wait for this request when they have.
 const SHORT_WAIT: Duration = Duration::from_millis(5);
 /// So long a topic may be unknown to brokers before it counts as deleted.
@@ -71,8 +70,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             } else {
                 shared.settings.max_wait
             };
-            let (metadata, settings) = (Arc::clone(&metadata), shared.settings.clone());
-            fetches.push(fetch(metadata, settings, broker, targets, wait).boxed());
+            fetches.push(fetch(Arc::clone(&metadata), Arc::clone(&shared), broker, targets, wait).boxed());
         }
         if refresh.is_none() && !stale.is_empty() {
             let (metadata, topics) = (Arc::clone(&metadata), std::mem::take(&mut stale));
@@ -96,6 +94,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 busy.remove(&fetched.broker);
                 let broker = fetched.broker;
                 let brought = shared.take_in(fetched, &mut stale);
+                shared.meter.report(figures(&shared.kafka));
                 let count = in_vain.entry(broker).or_default();
                 *count = if brought { 0 } else { count.saturating_add(1) };
             }
@@ -155,8 +154,12 @@ impl Round {
                     buffer.unknown_since.get_or_insert(now);
                 }
                 buffer.visible_end = None;
-                let at = now + back_off(&mut buffer.failures);
-                buffer.retry_at = Some(at);
+                if !buffer.again(&shared.settings.retry, now) {
+                    let why = Error::connection(format!("no broker is known that leads `{}`", partition.at));
+                    buffer.failure = Some(Failure::Other(Arc::new(shared.settings.retry.given_up("fetch", why))));
+                    continue;
+                }
+                let at = buffer.retry_at.unwrap_or(now);
                 round.again_at = Some(round.again_at.map_or(at, |t| t.min(at)));
                 round.leaderless.insert(partition.at.topic.clone());
                 continue;
@@ -177,15 +180,9 @@ impl Round {
     }
 }
 
-/// Doubles the wait.
-pub(super) fn back_off(failures: &mut u32) -> Duration {
-    let wait = FIRST_BACKOFF.saturating_mul(1 << (*failures).min(10)).min(MAX_BACKOFF);
-    *failures = failures.saturating_add(1);
-    wait
-}
-
-async fn fetch(metadata: Arc<ClusterMetadata>, settings: FetchSettings, broker: BrokerId, targets: Vec<Target>, wait: Duration) -> Fetched {
-    let result = request(&metadata, &settings, broker, &targets, wait).await;
+async fn fetch(metadata: Arc<ClusterMetadata>, shared: Arc<Shared>, broker: BrokerId, targets: Vec<Target>, wait: Duration) -> Fetched {
+    let _call = shared.meter.begin();
+    let result = request(&metadata, &shared.settings, broker, &targets, wait).await;
     Fetched { broker, targets, result }
 }
 

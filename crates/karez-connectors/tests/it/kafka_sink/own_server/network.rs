@@ -16,6 +16,7 @@ async fn the_network_between_fails_in_every_way_and_each_row_is_there_once_and_i
     }
     away_for_a_while(&broker).await;
     away_for_longer_than_the_delivery_timeout(&broker).await;
+    what_external_says_holds_and_is_counted(&broker).await;
 }
 
 /// What is sent again is told apart by its sequence number.
@@ -120,3 +121,63 @@ async fn away_for_longer_than_the_delivery_timeout(Behind { cluster, proxy, .. }
     job.commit_checkpoint(&mut process).await;
     assert_eq!(ids(cluster, &topic).await, (0..10).collect::<Vec<_>>());
 }
+
+/// `external` sets the client's time-out and what is sent again; requests, those that were not answered in time and those sent again are counted.
+async fn what_external_says_holds_and_is_counted(Behind { cluster, proxy, .. }: &Behind) {
+    let external = |attempts: usize| json!({ "timeout": "1s", "retry": { "attempts": attempts, "initialDelay": "10ms", "maxDelay": "50ms" } });
+    let topic = cluster.topic(1).await;
+    let mut job = Job::new(&cluster.bootstrap, &topic).with("external", external(1_000));
+    let mut process = job.start(1).await;
+    let metrics = Arc::clone(&process.metrics);
+    process.write(0, many(0, 10)).await;
+    process.writers[0].flush().await.unwrap();
+    until("a request is answered", || async { cluster.uncommitted(&topic).await.len() == 10 }).await;
+    assert!(metrics.calls.get() > 0 && metrics.timed_out.get() == 0);
+    proxy.hold_answers();
+    process.write(0, many(10, 10)).await;
+    process.writers[0].flush().await.unwrap();
+    let before = metrics.retried.get();
+    until("the client gives a request up after the second it was given", || async { metrics.timed_out.get() > 0 && metrics.retried.get() > before })
+        .await;
+    proxy.cut();
+    proxy.back();
+    job.commit_checkpoint(&mut process).await;
+    assert_eq!(ids(cluster, &topic).await, (0..20).collect::<Vec<_>>());
+    assert_eq!(metrics.in_flight.get(), 0);
+
+    // Away for more attempts than there may be.
+    let topic = cluster.topic(1).await;
+    let mut job = Job::new(&cluster.bootstrap, &topic).with("external", external(3));
+    let mut process = job.start(1).await;
+    process.write(0, many(0, 10)).await;
+    proxy.gone();
+    process.writers[0].flush().await.unwrap();
+    let failed = process.writers[0].prepare_commit(Epoch(1), false).await.unwrap_err();
+    assert!(failed.is_retryable() && failed.reach() == Reach::Job, "the job restarts by its strategy: {failed}");
+    assert!(failed.to_string().contains("given up after 3 attempts (`external.retry`)"), "{failed}");
+    proxy.back();
+
+    // The same of a source.
+    let topic = cluster.topic(1).await;
+    let mut job = Job::new(&cluster.bootstrap, &topic);
+    let mut process = job.start(1).await;
+    process.write(0, many(0, 10)).await;
+    job.commit_checkpoint(&mut process).await;
+    let config =
+        json!({ "bootstrapServers": cluster.bootstrap, "topics": [topic], "external": external(3), "properties": { "fetch.max.wait.ms": 50 } });
+    let mut reading = crate::kafka_source::Job::start(&config, &two_columns()).await;
+    reading.settle().await;
+    assert_eq!(reading.take().len(), 10);
+    assert!(reading.metrics.calls.get() > 0 && reading.metrics.timed_out.get() == 0);
+    proxy.hold_answers();
+    let failed = loop {
+        match reading.step().await {
+            Err(e) => break e,
+            Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert!(failed.is_retryable() && failed.reach() == Reach::Job, "the job restarts by its strategy: {failed}");
+    assert!(failed.to_string().contains("given up after 3 attempts (`external.retry`)"), "{failed}");
+    assert!(reading.metrics.timed_out.get() > 0 && reading.metrics.retried.get() > 1, "{:?}", reading.metrics.read());
+    proxy.cut();
+    proxy.back();
