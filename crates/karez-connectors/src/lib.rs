@@ -8,6 +8,8 @@ pub mod generator;
 pub mod jdbc;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(any(feature = "jdbc", feature = "kafka"))]
+mod point;
 #[cfg(feature = "kafka")]
 pub mod schema_registry;
 #[cfg(feature = "stdout")]

@@ -159,8 +159,8 @@ impl ExternalCalls {
             if let Either::Left((answer, _)) = select(call.as_mut(), time.sleep(*timeout)).await {
                 return answer;
             }
-            let asking = select(std::pin::pin!(at_work()), time.sleep(*timeout));
-            let is_at_work = match select(call.as_mut(), std::pin::pin!(asking)).await {
+            let asking = std::pin::pin!(at_work());
+            let is_at_work = match select(call.as_mut(), select(asking, time.sleep(*timeout))).await {
                 Either::Left((answer, _)) => return answer,
                 Either::Right((Either::Left((is_at_work, _)), _)) => is_at_work,
                 Either::Right((Either::Right(_), _)) => false,

@@ -9,12 +9,12 @@ mod mode;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod options;
-mod point;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod server;
+mod settled;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod temporal;

@@ -4,6 +4,20 @@ use karez_core::config::ConfigError;
 
 use super::options::{JdbcSourceOptions, ReadMode};
 
+impl ReadMode {
+    /// The columns that rows are read in the order of, of the key and the columns that are named.
+    pub(super) fn order<C: Clone>(self, key: Vec<C>, timestamp: Vec<C>, incrementing: Vec<C>) -> Result<Vec<C>, ConfigError> {
+        match self {
+            Self::Bulk => Ok(key),
+            Self::Incrementing => Ok(incrementing),
+            Self::TimestampIncrementing => Ok([timestamp, incrementing].concat()),
+            Self::Timestamp if key.is_empty() => Err(ConfigError::new("key", "rows of one instant cannot be told apart without a key")
+                .hint("give `key` with a `query` (for a view, write `query: SELECT * FROM view`), or use `mode: timestamp+incrementing`")),
+            Self::Timestamp => Ok([timestamp, key].concat()),
+        }
+    }
+}
+
 /// What a source's `mode` needs and what it does not use.
 pub(super) fn check_mode(options: &JdbcSourceOptions, batch: bool, errors: &mut Vec<ConfigError>) {
     let name = match options.mode {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use karez_core::config::{ConfigError, ConfigErrors, Secret, Span};
+use karez_core::sink::SinkGuarantee;
 use karez_external::ExternalOptions;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -113,6 +114,17 @@ pub enum GuaranteeOption {
     Transactional,
     /// Rows become visible at once, and are written again after a crash. With a key the result is the same.
     AtLeastOnce,
+}
+
+impl GuaranteeOption {
+    /// What a sink promises, `keyed` or not.
+    pub(super) const fn of_sink(self, keyed: bool) -> SinkGuarantee {
+        match (self, keyed) {
+            (Self::Transactional, _) => SinkGuarantee::Transactional,
+            (Self::AtLeastOnce, true) => SinkGuarantee::Idempotent,
+            (Self::AtLeastOnce, false) => SinkGuarantee::AtLeastOnce,
+        }
+    }
 }
 
 /// A pool of connections.

@@ -14,7 +14,7 @@ use karez_core::error::did_you_mean;
 use karez_core::schema::{change_kinds, visible_batch};
 use karez_core::{BadRecord, ChangeKind, Error, Result};
 
-use super::options::{JdbcSinkOptions, WriteMode};
+use super::options::{GuaranteeOption, JdbcSinkOptions, WriteMode};
 
 /// What is done with a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,19 @@ pub(super) enum Op {
     Delete = 1,
 }
 
-/// The columns that identify a row, as `key` and `mode` say; what is wrong goes into `errors`.
-pub(super) fn key(options: &JdbcSinkOptions, input: &SchemaRef, errors: &mut Vec<ConfigError>) -> Vec<String> {
+/// The columns that identify a row, as `key` and `mode` say; what is wrong with how rows are written goes into `errors`.
+pub(super) fn key(options: &JdbcSinkOptions, input: &SchemaRef, exactly_once: bool, errors: &mut Vec<ConfigError>) -> Vec<String> {
+    let key = named_key(options, input, errors);
+    if options.batch_size == Some(0) {
+        errors.push(ConfigError::new("batchSize", "must be at least 1"));
+    }
+    if exactly_once && options.guarantee == GuaranteeOption::AtLeastOnce && key.is_empty() {
+        errors.push(ConfigError::new("guarantee", "the job's `delivery` is exactly-once").hint("remove `guarantee`, or give a `key` to upsert by"));
+    }
+    key
+}
+
+fn named_key(options: &JdbcSinkOptions, input: &SchemaRef, errors: &mut Vec<ConfigError>) -> Vec<String> {
     for (i, column) in options.key.iter().enumerate() {
         if input.column_with_name(column).is_none() {
             let error = ConfigError::new(format!("key[{i}]"), format!("the rows have no column `{column}`"));

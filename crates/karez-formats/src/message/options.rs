@@ -3,17 +3,18 @@
 //! A connector has options of this type (`format`, `keyFormat`), so that a job writes `format: json`, or with options
 //! `format: { type: csv, delimiter: ";" }`. The registry is an option of the connector, `schemaRegistry`, for keys and values together.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use karez_core::config::ConfigError;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema};
 use serde::de::{Error, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// The format of a message: its name, or an object of its name as `type` and its options.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(remote = "Self", tag = "type", rename_all = "kebab-case")]
+#[schemars(rename = "MessageFormat", transform = or_its_name)]
 pub enum MessageFormat {
     /// One JSON object per message.
     Json(JsonMessageOptions),
@@ -235,24 +236,6 @@ impl SchemaText {
     }
 }
 
-/// With options; without, a format is its name alone.
-#[derive(Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-enum Tagged {
-    /// One JSON object per message.
-    Json(JsonMessageOptions),
-    /// One CSV record per message.
-    Csv(CsvMessageOptions),
-    /// The bytes as they are: one column of text or binary.
-    Raw(RawMessageOptions),
-    /// Apache Avro.
-    Avro(AvroMessageOptions),
-    /// Protocol Buffers.
-    Protobuf(ProtobufMessageOptions),
-    /// Debezium's change events as JSON.
-    DebeziumJson(DebeziumJsonOptions),
-}
-
 impl<'de> Deserialize<'de> for MessageFormat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = match Value::deserialize(deserializer)? {
@@ -260,30 +243,16 @@ impl<'de> Deserialize<'de> for MessageFormat {
             object @ Value::Object(_) => object,
             _ => return Err(D::Error::custom("expected the name of a format, such as `json`, or an object with its name as `type`")),
         };
-        let tagged = Tagged::deserialize(value.into_deserializer()).map_err(D::Error::custom)?;
-        Ok(match tagged {
-            Tagged::Json(options) => Self::Json(options),
-            Tagged::Csv(options) => Self::Csv(options),
-            Tagged::Raw(options) => Self::Raw(options),
-            Tagged::Avro(options) => Self::Avro(options),
-            Tagged::Protobuf(options) => Self::Protobuf(options),
-            Tagged::DebeziumJson(options) => Self::DebeziumJson(options),
-        })
+        // What serde derives for `Self`: an object of `type` and the options.
+        Self::deserialize(value.into_deserializer()).map_err(D::Error::custom)
     }
 }
 
-impl JsonSchema for MessageFormat {
-    fn schema_name() -> Cow<'static, str> {
-        "MessageFormat".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = Tagged::json_schema(generator);
-        let names = serde_json::json!({ "type": "string", "enum": ["json", "csv", "raw", "avro", "protobuf", "debezium-json"] });
-        if let Some(choices) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
-            choices.insert(0, names);
-        }
-        schema
+/// Without options a format is its name alone.
+fn or_its_name(schema: &mut Schema) {
+    let names = serde_json::json!({ "type": "string", "enum": ["json", "csv", "raw", "avro", "protobuf", "debezium-json"] });
+    if let Some(choices) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
+        choices.insert(0, names);
     }
 }
 

@@ -15,6 +15,8 @@ mod settings;
 mod types;
 mod visibility;
 
+use std::time::Duration;
+
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use karez_core::config::ConfigErrors;
@@ -59,8 +61,8 @@ impl Driver for MySqlDriver {
         Ok(Box::new(session::MySqlSession::open(&self.settings, self.zero_dates).await?))
     }
 
-    fn is_at_work(&self, id: u64) -> String {
-        format!("SELECT 1 FROM information_schema.processlist WHERE id = {id} AND command <> 'Sleep'")
+    fn is_at_work(&self, id: u64, a_while: Duration) -> String {
+        format!("SELECT 1 FROM information_schema.processlist WHERE id = {id} AND (command <> 'Sleep' OR time < {})", a_while.as_secs_f64())
     }
 
     fn writes(&self, data_type: &DataType, column: &Column) -> Result<(), String> {

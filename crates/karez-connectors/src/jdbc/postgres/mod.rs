@@ -92,9 +92,12 @@ impl Driver for Postgres {
         Ok(Box::new(session))
     }
 
-    fn is_at_work(&self, id: u64) -> String {
+    fn is_at_work(&self, id: u64, a_while: Duration) -> String {
         // `disabled`: the server does not track what it does.
-        format!("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {id} AND state IN ('active', 'fastpath function call', 'disabled')")
+        let (at_work, millis) = ("state IN ('active', 'fastpath function call', 'disabled')", a_while.as_millis());
+        format!(
+            "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {id} AND ({at_work} OR state_change > clock_timestamp() - interval '{millis} milliseconds')"
+        )
     }
 
     fn type_of(&self, data_type: &DataType) -> u32 {

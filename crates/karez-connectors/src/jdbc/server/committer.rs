@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use karez_core::sink::{CommitPermit, SinkRunContext};
 use karez_core::{BadRecord, CommitOutcome, Committable, Committer, Epoch, Error, Result};
 
-use super::super::point::point;
+use super::super::settled::{self, Settled, later, permitted};
 use super::apply::{self, Moves};
 use super::driver::Session;
 use super::failure::{Failure, Kind};
@@ -15,6 +15,7 @@ use super::flush::failed;
 use super::pool::{Attempt, Pool};
 use super::sink::SinkPlan;
 use super::stage::{Ledger, Lot};
+use crate::point::point;
 
 pub(super) struct LotCommitter {
     plan: Arc<SinkPlan>,
@@ -22,14 +23,6 @@ pub(super) struct LotCommitter {
     context: SinkRunContext,
     /// The shared tables, once they are known to be there.
     ledger: Option<Ledger>,
-}
-
-/// What came of a lot, as it leaves the transaction.
-enum Settled {
-    Committed,
-    Already(Vec<BadRecord>),
-    Except(Vec<BadRecord>),
-    Gone,
 }
 
 impl LotCommitter {
@@ -135,19 +128,13 @@ impl LotCommitter {
 }
 
 fn records(refused: Vec<(String, String)>) -> Vec<BadRecord> {
-    refused
-        .into_iter()
-        .map(|(why, row)| BadRecord { reason: format!("refused at the commit: {why}"), row: Some(row), ..BadRecord::default() })
-        .collect()
+    refused.into_iter().map(|(why, row)| settled::refused(&why, row)).collect()
 }
 
 #[async_trait]
 impl Committer for LotCommitter {
     async fn commit(&mut self, permit: &CommitPermit, committables: &[Committable]) -> Result<Vec<CommitOutcome>> {
-        if let Some(early) = committables.iter().find(|c| c.epoch > permit.epoch()) {
-            return Err(Error::internal(format!("epoch {} is not permitted to commit yet", early.epoch)));
-        }
-        let lots = committables.iter().map(|c| Ok((c.epoch, Lot::parse(&c.payload)?))).collect::<Result<Vec<_>>>()?;
+        let lots = permitted(permit, committables, Lot::parse)?;
         point("jdbc-commit-before")?;
         // Whether an answer was lost is settled by the next try, which reads the marker.
         let pool = Arc::clone(&self.pool);
@@ -158,7 +145,7 @@ impl Committer for LotCommitter {
                 Err(e) => match retry.again(e).await {
                     Ok(()) => {}
                     Err(e) if e.is_retryable() => {
-                        return Ok(lots.iter().map(|_| CommitOutcome::RetryLater(Error::connection(e.to_string()))).collect());
+                        return Ok(later(committables, &e.to_string()));
                     }
                     Err(e) => return Err(failed(e)),
                 },
@@ -167,21 +154,12 @@ impl Committer for LotCommitter {
         point("jdbc-commit-after")?;
         let place = self.pool.driver.settings().place();
         let gone = |lot: &Lot| {
-            CommitOutcome::Lost(Error::external(format!(
+            Error::external(format!(
                 "{} rows staged in `{}` of `{place}` are gone: the table was dropped, or the database restored from a copy, after the checkpoint",
                 lot.rows, lot.stage
-            )))
+            ))
         };
-        Ok(lots
-            .iter()
-            .zip(settled)
-            .map(|((_, lot), s)| match s {
-                Settled::Committed => CommitOutcome::Committed,
-                Settled::Already(refused) if refused.is_empty() => CommitOutcome::AlreadyCommitted,
-                Settled::Already(refused) | Settled::Except(refused) => CommitOutcome::CommittedExcept(refused),
-                Settled::Gone => gone(lot),
-            })
-            .collect())
+        Ok(lots.iter().zip(settled).map(|((_, lot), s)| s.outcome(|| gone(lot))).collect())
     }
 
     async fn is_committed(&mut self, epoch: Epoch) -> Result<Option<bool>> {

@@ -1,6 +1,7 @@
 //! What a database's folder implements: how to connect, and what a connection can do.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -31,8 +32,8 @@ pub(in super::super) trait Driver: Debug + Send + Sync + 'static {
     /// Opens a connection. It is closed when the session is dropped.
     async fn connect(&self) -> Result<Box<dyn Session>, Failure>;
 
-    /// SQL that gives a row while the connection of an [`Session::id`] is at work on a statement.
-    fn is_at_work(&self, id: u64) -> String;
+    /// SQL that gives a row where the connection of an [`Session::id`] is at work on a statement, or has been a short while ago.
+    fn is_at_work(&self, id: u64, a_while: Duration) -> String;
 
     /// The number of the type of a column that this connector makes for its own use (64-bit and 16-bit integers).
     fn type_of(&self, data_type: &DataType) -> u32;

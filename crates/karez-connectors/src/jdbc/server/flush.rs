@@ -12,7 +12,6 @@ use karez_core::sink::WriterContext;
 use karez_core::{BadRecord, Epoch, Error, Reach, Result};
 
 use super::super::options::GuaranteeOption;
-use super::super::point::point;
 use super::super::rows::{Op, fold};
 use super::apply::{self, Moves, Refused};
 use super::driver::{Load, Session};
@@ -22,6 +21,7 @@ use super::pool::{Attempt, Pool};
 use super::sink::SinkPlan;
 use super::stage::{self, Ledger, Lot, NUMBER, OP};
 use super::table::{Column, TableName};
+use crate::point::point;
 
 /// The table of one connection through which an at-least-once upsert goes.
 const TEMPORARY: &str = "__karez_rows";

@@ -12,8 +12,9 @@ use super::super::keyset::Position;
 use super::pool::{Pool, Task};
 use super::source::SourcePlan;
 
-/// How long the coordinator waits for the database at a time, and how often it asks whether there is an answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the coordinator waits for the database at a time; and how long it does other things before it waits again.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE_MS: u64 = 200;
 
 pub(super) struct Partitions {
     plan: Arc<SourcePlan>,
@@ -74,7 +75,7 @@ impl SplitEnumerator for Partitions {
     }
 
     fn interval_ms(&self) -> u64 {
-        PATIENCE.as_millis() as u64
+        PAUSE_MS
     }
 
     fn snapshot(&self) -> Result<Value> {

@@ -29,12 +29,13 @@ pub(super) struct Pool {
     pub(super) driver: Arc<dyn Driver>,
     connections: Arc<Connections>,
     calls: ExternalCalls,
+    timeout: Duration,
 }
 
 impl Pool {
     pub(super) fn new(driver: Arc<dyn Driver>, external: &ExternalOptions) -> Arc<Self> {
         let calls = calls(driver.as_ref(), external);
-        Arc::new(Self { connections: Connections::new(Arc::clone(&driver)), driver, calls })
+        Arc::new(Self { connections: Connections::new(Arc::clone(&driver)), driver, calls, timeout: external.timeout.0 })
     }
 
     /// Counts in the metrics of the node from now on.
@@ -83,11 +84,11 @@ impl Pool {
 
     /// Whether the server is at work on an attempt, as a connection of its own says; or waits for us.
     async fn is_at_work(&self, state: &AttemptState) -> bool {
-        if state.held.load(Ordering::Relaxed) {
+        if state.held.load(Ordering::Relaxed) || state.moved.swap(false, Ordering::Relaxed) {
             return true;
         }
         let id = state.connection.load(Ordering::Relaxed);
-        let asked = async { self.driver.connect().await?.query(&self.driver.is_at_work(id)).await };
+        let asked = async { self.driver.connect().await?.query(&self.driver.is_at_work(id, self.timeout)).await };
         id != 0 && asked.await.is_ok_and(|rows| !rows.is_empty())
     }
 }
@@ -131,6 +132,8 @@ struct AttemptState {
     connection: AtomicU64,
     /// The server waits for us: what it has given is not taken yet.
     held: AtomicBool,
+    /// Rows have come since that was looked at last.
+    moved: AtomicBool,
 }
 
 impl Attempt {
@@ -141,11 +144,12 @@ impl Attempt {
         Ok(lease)
     }
 
-    /// Waits for what the server has no part in: its time does not count.
+    /// Waits for rows that have come to be taken, in which the server has no part: that time does not count.
     pub(super) async fn hold<T>(&self, waiting: impl Future<Output = T>) -> T {
         self.state.held.store(true, Ordering::Relaxed);
         let done = waiting.await;
         self.state.held.store(false, Ordering::Relaxed);
+        self.state.moved.store(true, Ordering::Relaxed);
         done
     }
 }

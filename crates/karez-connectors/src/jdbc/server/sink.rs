@@ -46,14 +46,8 @@ pub(super) struct SinkPlan {
 pub(in super::super) fn plan(options: &JdbcSinkOptions, driver: Arc<dyn Driver>, context: SinkContext<'_>) -> Result<Arc<dyn Sink>, ConfigErrors> {
     let mut errors = Vec::new();
     let input = context.input.visible();
-    let key = key(options, &input, &mut errors);
+    let key = key(options, &input, context.exactly_once, &mut errors);
     let table = TableName::parse(&options.table).map_err(|e| errors.push(e)).ok();
-    if options.batch_size == Some(0) {
-        errors.push(ConfigError::new("batchSize", "must be at least 1"));
-    }
-    if context.exactly_once && options.guarantee == GuaranteeOption::AtLeastOnce && key.is_empty() {
-        errors.push(ConfigError::new("guarantee", "the job's `delivery` is exactly-once").hint("remove `guarantee`, or give a `key` to upsert by"));
-    }
     let external = external(options.external.as_ref(), &mut errors);
     if options.lock_timeout.is_some() {
         errors.push(
@@ -179,11 +173,7 @@ impl ServerSink {
 #[async_trait]
 impl Sink for ServerSink {
     fn guarantee(&self) -> SinkGuarantee {
-        match (self.plan.guarantee, self.plan.key.is_empty()) {
-            (GuaranteeOption::Transactional, _) => SinkGuarantee::Transactional,
-            (GuaranteeOption::AtLeastOnce, false) => SinkGuarantee::Idempotent,
-            (GuaranteeOption::AtLeastOnce, true) => SinkGuarantee::AtLeastOnce,
-        }
+        self.plan.guarantee.of_sink(!self.plan.key.is_empty())
     }
 
     fn key(&self) -> Vec<String> {

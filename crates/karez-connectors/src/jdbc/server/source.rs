@@ -155,18 +155,7 @@ fn order(options: &JdbcSourceOptions, relation: &Relation) -> Result<Vec<Column>
         }
         None => options.key.iter().enumerate().map(|(i, k)| readable(&format!("key[{i}]"), k)).collect::<Result<Vec<_>, _>>()?,
     };
-    Ok(match options.mode {
-        ReadMode::Bulk => key,
-        ReadMode::Incrementing => incrementing,
-        ReadMode::TimestampIncrementing => [timestamp, incrementing].concat(),
-        ReadMode::Timestamp if key.is_empty() => {
-            let error = ConfigError::new("key", "rows of one instant cannot be told apart without a key");
-            return Err(error
-                .hint("give `key` with a `query` (for a view, write `query: SELECT * FROM view`), or use `mode: timestamp+incrementing`")
-                .into());
-        }
-        ReadMode::Timestamp => [timestamp, key].concat(),
-    })
+    Ok(options.mode.order(key, timestamp, incrementing)?)
 }
 
 /// The column whose ranges are the parts.

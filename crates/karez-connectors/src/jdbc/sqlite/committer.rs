@@ -7,26 +7,19 @@ use karez_core::sink::{CommitPermit, SinkRunContext};
 use karez_core::{BadRecord, CommitOutcome, Committable, Committer, Epoch, Error, Reach, Result};
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::super::point::point;
+use super::super::settled::{self, Settled, later, permitted};
 use super::apply;
 use super::connection::{Database, blocking, ours};
 use super::fit::{self, Fitted};
 use super::sink::SinkPlan;
 use super::stage::{self, Lot};
 use super::table::Table;
+use crate::point::point;
 
 pub(super) struct SqliteCommitter {
     plan: Arc<SinkPlan>,
     context: SinkRunContext,
     database: Option<Database>,
-}
-
-/// What came of a lot, as it leaves the transaction.
-enum Settled {
-    Committed,
-    Already(Vec<BadRecord>),
-    Except(Vec<BadRecord>),
-    Gone,
 }
 
 impl SqliteCommitter {
@@ -49,41 +42,26 @@ impl SqliteCommitter {
 #[async_trait]
 impl Committer for SqliteCommitter {
     async fn commit(&mut self, permit: &CommitPermit, committables: &[Committable]) -> Result<Vec<CommitOutcome>> {
-        if let Some(early) = committables.iter().find(|c| c.epoch > permit.epoch()) {
-            return Err(Error::internal(format!("epoch {} is not permitted to commit yet", early.epoch)));
-        }
-        let lots = committables.iter().map(|c| Ok((c.epoch, Lot::parse(&c.payload)?))).collect::<Result<Vec<_>>>()?;
+        let lots = permitted(permit, committables, Lot::parse)?;
         let path = self.plan.place.path.clone();
         let gone = move |lot: &Lot| {
             let path = path.display();
-            CommitOutcome::Lost(Error::external(format!(
+            Error::external(format!(
                 "{} rows staged in `{path}` (table `{}`, lot {}) are gone: the file was removed or replaced after the checkpoint",
                 lot.rows, lot.stage, lot.id
-            )))
+            ))
         };
         let Some(database) = self.database().await? else {
-            return Ok(lots.iter().map(|(_, l)| gone(l)).collect());
+            return Ok(lots.iter().map(|(_, l)| Settled::Gone.outcome(|| gone(l))).collect());
         };
         point("jdbc-commit-before")?;
         let (plan, context, permitted, asked) = (Arc::clone(&self.plan), self.context.clone(), permit.epoch(), lots.clone());
         let settled = database.transact(true, None, move |t| commit(t, &plan, &context, permitted, &asked)).await;
         point("jdbc-commit-after")?;
         match settled {
-            Ok(settled) => Ok(lots
-                .iter()
-                .zip(settled)
-                .map(|((_, lot), s)| match s {
-                    Settled::Committed => CommitOutcome::Committed,
-                    Settled::Already(refused) if refused.is_empty() => CommitOutcome::AlreadyCommitted,
-                    Settled::Already(refused) | Settled::Except(refused) => CommitOutcome::CommittedExcept(refused),
-                    Settled::Gone => gone(lot),
-                })
-                .collect()),
+            Ok(settled) => Ok(lots.iter().zip(settled).map(|((_, lot), s)| s.outcome(|| gone(lot))).collect()),
             // Whether an answer was lost is settled by the next try, which reads the marker.
-            Err(e) if e.reach() == Reach::Connection => {
-                let message = e.to_string();
-                Ok(lots.iter().map(|_| CommitOutcome::RetryLater(Error::connection(message.clone()))).collect())
-            }
+            Err(e) if e.reach() == Reach::Connection => Ok(later(committables, &e.to_string())),
             Err(e) => Err(e),
         }
     }
@@ -166,7 +144,7 @@ fn refused(transaction: &Transaction<'_>, lot: &Lot) -> rusqlite::Result<Vec<Bad
         .prepare_cached("SELECT reason, json FROM __karez_refused WHERE lot = ?1 ORDER BY row")?
         .query_map([lot.id], |r| {
             let why: String = r.get(0)?;
-            Ok(BadRecord { reason: format!("refused at the commit: {why}"), row: Some(r.get(1)?), ..BadRecord::default() })
+            Ok(settled::refused(&why, r.get(1)?))
         })?
         .collect()
 }

@@ -50,15 +50,9 @@ pub(in super::super) fn plan(options: &JdbcSinkOptions, path: PathBuf, context: 
         errors.push(ConfigError::new("stagingSchema", "a SQLite file has no schemas").hint("remove it"));
     }
     let input = context.input.visible();
-    let key = key(options, &input, &mut errors);
+    let key = key(options, &input, context.exactly_once, &mut errors);
     if options.table.is_empty() || options.table.starts_with("__karez_") || options.table.to_ascii_lowercase().starts_with("sqlite_") {
         errors.push(ConfigError::new("table", format!("`{}` is no name for a table", options.table)));
-    }
-    if options.batch_size == Some(0) {
-        errors.push(ConfigError::new("batchSize", "must be at least 1"));
-    }
-    if context.exactly_once && options.guarantee == GuaranteeOption::AtLeastOnce && key.is_empty() {
-        errors.push(ConfigError::new("guarantee", "the job's `delivery` is exactly-once").hint("remove `guarantee`, or give a `key` to upsert by"));
     }
     if !errors.is_empty() {
         return Err(ConfigErrors(errors));
@@ -126,11 +120,7 @@ impl SqliteSink {
 #[async_trait]
 impl Sink for SqliteSink {
     fn guarantee(&self) -> SinkGuarantee {
-        match (self.plan.guarantee, self.plan.key.is_empty()) {
-            (GuaranteeOption::Transactional, _) => SinkGuarantee::Transactional,
-            (GuaranteeOption::AtLeastOnce, false) => SinkGuarantee::Idempotent,
-            (GuaranteeOption::AtLeastOnce, true) => SinkGuarantee::AtLeastOnce,
-        }
+        self.plan.guarantee.of_sink(!self.plan.key.is_empty())
     }
 
     fn key(&self) -> Vec<String> {

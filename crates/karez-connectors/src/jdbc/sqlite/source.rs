@@ -216,18 +216,7 @@ fn order(options: &JdbcSourceOptions, relation: &Relation) -> Result<Vec<String>
             (None, None) => table.unique.first().filter(|_| !table.is_view).cloned().unwrap_or_default(),
         };
     }
-    Ok(match options.mode {
-        ReadMode::Bulk => key,
-        ReadMode::Incrementing => incrementing,
-        ReadMode::TimestampIncrementing => [timestamp, incrementing].concat(),
-        ReadMode::Timestamp if key.is_empty() => {
-            let error = ConfigError::new("key", "rows of one instant cannot be told apart without a key");
-            return Err(error
-                .hint("give `key` with a `query` (for a view, write `query: SELECT * FROM view`), or use `mode: timestamp+incrementing`")
-                .into());
-        }
-        ReadMode::Timestamp => [timestamp, key].concat(),
-    })
+    Ok(options.mode.order(key, timestamp, incrementing)?)
 }
 
 #[derive(Clone, Debug)]

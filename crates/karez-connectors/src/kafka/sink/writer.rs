@@ -26,7 +26,7 @@ use super::rows::Rows;
 use super::sender::{Command, Sender, SenderSettings};
 use super::topics::{Patience, Topics, missing};
 use super::verdict::Mode;
-use crate::kafka::transaction::fault;
+use crate::point::point;
 
 /// How long the rows of a batch wait for topics that their column names and that nobody has seen yet.
 const NEW_TOPIC: Duration = Duration::from_secs(5);
@@ -358,7 +358,7 @@ impl SinkWriter for Writer {
         let settled = self.settle().await?;
         let (Some(transactions), Some(open)) = (&self.transactions, self.open.take()) else { return Ok(Vec::new()) };
         let prepared = transactions.prepare(open, settled).await?;
-        fault::point("kafka-prepare")?;
+        point("kafka-prepare")?;
         Ok(prepared.map(|p| p.payload()).transpose()?.into_iter().collect())
     }
 

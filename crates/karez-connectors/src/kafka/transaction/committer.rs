@@ -10,10 +10,10 @@ use krafka::Kafka;
 use krafka::error::ErrorCode;
 
 use super::coordinator::{Coordinators, End, Refusal};
-use super::fault;
 use super::ledger::Ledger;
 use super::outcome::{Fate, fate};
 use super::prepared::Prepared;
+use crate::point::point;
 
 /// Commits under way at once.
 const CONCURRENCY: usize = 16;
@@ -89,17 +89,17 @@ impl Committer for TransactionCommitter {
             return Err(Error::internal(format!("epoch {} is not permitted to commit yet", early.epoch)));
         }
         let prepared = committables.iter().map(|c| Prepared::parse(&c.payload)).collect::<Result<Vec<_>>>()?;
-        fault::point("kafka-commit-before")?;
+        point("kafka-commit-before")?;
         self.ledger.completed(permit.epoch(), prepared.iter().map(|p| p.identity.transactional_id.as_str()));
         let this = &*self;
         let commits = futures::stream::iter(prepared.into_iter().enumerate()).map(|(i, p)| async move {
             if i > 0 {
-                fault::point("kafka-commit-between")?;
+                point("kafka-commit-between")?;
             }
             this.commit_one(&p).await
         });
         let outcomes: Vec<Result<CommitOutcome>> = commits.buffered(CONCURRENCY).collect().await;
-        fault::point("kafka-commit-after")?;
+        point("kafka-commit-after")?;
         outcomes.into_iter().collect()
     }
 }

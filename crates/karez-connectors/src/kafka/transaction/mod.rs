@@ -15,7 +15,6 @@
 
 mod committer;
 mod coordinator;
-pub(super) mod fault;
 mod fence;
 mod id;
 mod ledger;

@@ -109,6 +109,7 @@ pub async fn rows_that_wait_to_be_taken_are_no_silence_of_the_server<E: Remote>(
     let name = "x".repeat(100);
     end.insert(&(0..40_000).map(|id| (id, Some(name.as_str()))).collect::<Vec<_>>()).await;
     let mut config = impatient(end.source());
+    config["external"]["timeout"] = "700ms".into();
     config["fetchSize"] = 9_000.into();
     let source = plan_source(&end, &config).unwrap();
     let split = splits(source.as_ref()).await.unwrap().remove(0);
@@ -118,7 +119,7 @@ pub async fn rows_that_wait_to_be_taken_are_no_silence_of_the_server<E: Remote>(
     let mut rows = 0;
     while let Read::Rows { batch, .. } = reader.next(ReadLimit { rows: 8_000, bytes: 8 << 20 }).await.unwrap() {
         if rows == 0 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
         }
         rows += batch.num_rows();
     }
@@ -129,11 +130,12 @@ pub async fn rows_that_wait_to_be_taken_are_no_silence_of_the_server<E: Remote>(
 
 /// Statements that take longer than the timeout are waited for while the server is at work on them.
 pub async fn a_statement_that_takes_long_is_no_silence_of_the_server<E: Remote>(database: Database) {
-    let sleep = if database == Database::Postgres { "CAST(pg_sleep(1.5) AS text)" } else { "SLEEP(1.5)" };
+    let sleep = if database == Database::Postgres { "CAST(pg_sleep(2.5) AS text)" } else { "SLEEP(2.5)" };
     let end = E::fresh().await;
     let mut config = impatient(end.source());
     config.as_object_mut().unwrap().remove("table");
     config["query"] = format!("SELECT 1 AS id, {sleep} AS slept").into();
+    config["external"]["timeout"] = "700ms".into();
     config["external"]["retry"] = json!({ "attempts": 1 });
     let source = end.connector().source(SourceContext { node: "in", config: &config, schema: None, batch: true }).unwrap();
     let split = splits(source.as_ref()).await.unwrap().remove(0);
@@ -157,13 +159,14 @@ pub async fn writers_keep_to_the_limits_together<E: Remote>() {
     }
     let mut most = (0, 0);
     let (calls, since) = (metrics.calls.get(), Instant::now());
-    let flushing = process.flush_all();
-    tokio::pin!(flushing);
-    loop {
-        tokio::select! {
-            flushed = &mut flushing => break flushed.unwrap(),
-            () = tokio::time::sleep(Duration::from_millis(1)) => {
-                most = (most.0.max(metrics.in_flight.get()), most.1.max(metrics.calls_waiting.get()));
+    {
+        let mut flushing = std::pin::pin!(process.flush_all());
+        loop {
+            tokio::select! {
+                flushed = &mut flushing => break flushed.unwrap(),
+                () = tokio::time::sleep(Duration::from_millis(1)) => {
+                    most = (most.0.max(metrics.in_flight.get()), most.1.max(metrics.calls_waiting.get()));
+                }
             }
         }
     }

@@ -48,8 +48,6 @@ pub(super) struct FetchSettings {
     pub(super) buffer_bytes: usize,
     /// Where the job runs, for brokers that know of nearer replicas.
     pub(super) rack: Option<String>,
-    /// How long a broker may take beyond `max_wait`.
-    pub(super) request_timeout: Duration,
     pub(super) retry: RetryOptions,
 }
 

@@ -181,3 +181,4 @@ async fn what_external_says_holds_and_is_counted(Behind { cluster, proxy, .. }: 
     assert!(reading.metrics.timed_out.get() > 0 && reading.metrics.retried.get() > 1, "{:?}", reading.metrics.read());
     proxy.cut();
     proxy.back();
+}

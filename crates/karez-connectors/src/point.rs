@@ -3,7 +3,7 @@
 use karez_core::{Error, Result};
 
 /// A step at which the crash tests make the process die (`return(kill)`) or fail (feature `failpoints`).
-pub(super) fn point(name: &str) -> Result<()> {
+pub(crate) fn point(name: &str) -> Result<()> {
     fail::fail_point!(name, |action| {
         if action.as_deref() == Some("kill") {
             std::process::abort();
