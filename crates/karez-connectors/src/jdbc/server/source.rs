@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use karez_core::config::{ConfigError, ConfigErrors, Span};
 use karez_core::source::{ReaderContext, Replay, with_origin};
 use karez_core::{Boundedness, Result, Source, SourceContext, Split, SplitEnumerator, SplitReader, StreamSchema};
+use karez_external::ExternalOptions;
 use serde_json::Value;
 
 use super::super::keyset::Position;
