@@ -7,7 +7,7 @@ use krafka::__private::protocol::{
     ApiKey, FetchPartitionRequest, FetchRequest, FetchResponse, FetchTopicRequest, RecordBatch, VersionedDecode, VersionedEncode,
 };
 use krafka::Kafka;
-use krafka::admin::{CreateTopicsOptions, DeleteTopicsOptions, DescribeTransactionsOptions, ListTransactionsOptions, NewTopic};
+use krafka::admin::{CreateTopicsOptions, DescribeTransactionsOptions, ListTransactionsOptions, NewTopic};
 use serde_json::Value;
 
 /// A message as it lies in the log.
@@ -63,10 +63,6 @@ impl Cluster {
             result.unwrap();
         }
         krafka::__private::kafka_metadata(&self.kafka).ensure_partition_count(name, std::time::Duration::from_secs(10)).await.unwrap();
-    }
-
-    pub async fn delete(&self, topic: &str) {
-        self.kafka.admin().delete_topics([topic], DeleteTopicsOptions::default()).await.unwrap();
     }
 
     /// What readers with `isolation.level=read_committed` see. A coordinator answers a commit before its markers are in the log: those under way are
