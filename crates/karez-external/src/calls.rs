@@ -80,7 +80,9 @@ impl ExternalCalls {
     {
         let mut retry = self.retry(what);
         loop {
-            match self.once(what, call()).await {
+            // The call is not even begun where it is not admitted.
+            let attempt = async { call().await };
+            match self.once(what, attempt).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => retry.again(error).await?,
             }

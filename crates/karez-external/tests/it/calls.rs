@@ -149,8 +149,13 @@ async fn an_open_breaker_is_waited_for_instead_of_asking_the_server() {
     let call = kit.start(|n| if n < 3 { Err(Error::connection("refused")) } else { Ok(n) });
     assert_eq!(kit.time.pass(delays).await.as_millis(), 100);
     // It opened with the second failure: the third attempt is made when it has been open for 5 s, not 200 ms later.
-    assert_eq!((kit.metrics.read().breaker_open, kit.metrics.read().calls_waiting), (1, 1));
-    assert_eq!(rounded(kit.time.pass(delays).await), 5_000);
+    kit.time
+        .pass(|d| {
+            let is_due = rounded(d) == 5_000;
+            assert!(!is_due || (kit.metrics.read().breaker_open, kit.metrics.read().calls_waiting) == (1, 1));
+            is_due
+        })
+        .await;
     assert_eq!(call.await.unwrap().unwrap(), 3);
     let metrics = kit.metrics.read();
     assert_eq!((metrics.breaker_opened, metrics.breaker_open, metrics.calls, metrics.calls_waiting), (1, 0, 3, 0));
