@@ -16,13 +16,10 @@ job:
   name: outage
   checkpoint: { interval: 300ms }
   deadLetter: { connector: file, config: { path: letters, format: ndjson } }
-  source:
-    connector: away
-    config: { table: NAME_numbers, fetchSize: 20 }
-    rateLimit: 100
-    onError: dead-letter
+  sources:
+    - { name: numbers, connector: away, config: { table: NAME_numbers, fetchSize: 20 }, rateLimit: 100, onError: dead-letter }
   operators:
-    - { name: asked, type: lookup, connector: away, config: { table: NAME_numbers }, on: { id: id }, columns: { found: name }, onError: dead-letter }
+    - { name: asked, type: lookup, inputs: [numbers], connector: away, config: { table: NAME_numbers }, on: { id: id }, columns: { found: name }, onError: dead-letter }
   sinks:
     - { name: appended, inputs: [asked], connector: away, config: { table: NAME_appended, guarantee: at-least-once, createTable: true }, onError: dead-letter }
     - { name: upserted, inputs: [asked], connector: away, config: { table: NAME_upserted, key: [id], guarantee: at-least-once, createTable: true }, onError: dead-letter }
