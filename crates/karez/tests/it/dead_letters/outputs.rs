@@ -120,7 +120,8 @@ impl Case {
 
         // Killed when the letter has been fed and no checkpoint knows of it.
         let running = self.start("1h");
-        assert!(self.repair("numbers").contains("1 letters given to the running job"));
+        let given = self.repair("numbers");
+        assert!(given.contains("1 letters given to the running job"), "{given}");
         eventually("the letter is fed", || (fed(&self.bench, "numbers", "numbers") == 1).then_some(()));
         running.kill();
         self.letters("queued", 1);
@@ -129,7 +130,8 @@ impl Case {
         // Into the job as it runs.
         let running = self.start("100ms");
         self.letters("replayed", 1);
-        assert!(self.repair("parsed").contains("1 letters given to the running job"));
+        let given = self.repair("parsed");
+        assert!(given.contains("1 letters given to the running job"), "{given}");
         self.letters("replayed", 2);
         self.write(&[SECOND]);
         self.letters("open", 1);
