@@ -4,8 +4,8 @@ use std::io::{Error, Read, Result, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use krafka::admin::ListTransactionsOptions;
-use krafka::consumer::{AutoOffsetReset, IsolationLevel};
+use krafka::admin::{DescribeProducersOptions, DescribeTopicsOptions, ListTransactionsOptions};
+use krafka::consumer::{AutoOffsetReset, IsolationLevel, TopicPartition};
 use krafka::producer::Acks;
 use krafka::{Kafka, Record};
 
@@ -145,17 +145,11 @@ impl Topic {
     /// # Errors
     /// The topic is not there, or its end is not reached.
     pub async fn read_committed(&self) -> krafka::error::Result<Vec<Message>> {
-        let since = Instant::now();
-        loop {
-            match self.read_to_the_end().await {
-                // Its broker has been killed, and is there again.
-                Err(e) if e.is_retriable() && since.elapsed() < TIMEOUT => {}
-                read => return read,
-            }
-        }
+        patiently(|| self.read_to_the_end()).await
     }
 
     async fn read_to_the_end(&self) -> krafka::error::Result<Vec<Message>> {
+        self.settled().await?;
         let kafka = Kafka::builder(self.bootstrap.clone()).connect().await?;
         let consumer = kafka
             .consumer_without_group()
@@ -197,12 +191,64 @@ impl Topic {
         Ok(messages)
     }
 
+    /// Waits for the end of the transactions that are being ended: a commit is answered before its markers are in the log, by a moment, or by the next start
+    /// of a broker that was killed. Those that are open may stay so.
+    async fn settled(&self) -> krafka::error::Result<()> {
+        let kafka = Kafka::builder(self.bootstrap.clone()).connect().await?;
+        let (admin, since) = (kafka.admin(), Instant::now());
+        let described = admin.describe_topics([&self.name], DescribeTopicsOptions::default()).await?.remove(&self.name);
+        let described = described.unwrap_or_else(|| Err(krafka::KrafkaError::unknown_topic(&self.name)))?;
+        let partitions: Vec<_> = described.partitions.iter().map(|p| TopicPartition::new(&self.name, p.partition)).collect();
+        while since.elapsed() < TIMEOUT {
+            let mut writing = Vec::new();
+            for producers in admin.describe_producers(partitions.clone(), DescribeProducersOptions::default()).await?.into_values() {
+                writing.extend(producers?.into_iter().filter(|p| p.current_transaction_start_offset.is_some()).map(|p| p.producer_id));
+            }
+            if writing.is_empty() {
+                return Ok(());
+            }
+            let ending = ["PrepareCommit", "PrepareAbort"].map(str::to_owned).to_vec();
+            let mut ended = true;
+            for transactions in admin.list_transactions(ListTransactionsOptions::default().states(ending).producer_ids(writing)).await?.into_values()
+            {
+                ended &= transactions?.is_empty();
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+        Err(krafka::KrafkaError::illegal_state(format!("a transaction in `{}` is being ended for ever", self.name)))
+    }
+
     /// The same for those who are not asynchronous.
     ///
     /// # Errors
     /// The topic is not there, or its end is not reached.
     pub fn read_committed_blocking(&self) -> std::result::Result<Vec<Message>, String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
-        runtime.block_on(self.read_committed()).map_err(|e| e.to_string())
+        blocking(self.read_committed())
     }
+
+    /// Waits until every transaction that was committed before can be read, for those who are not asynchronous and read by themselves.
+    ///
+    /// # Errors
+    /// The brokers do not answer in time.
+    pub fn settled_blocking(&self) -> std::result::Result<(), String> {
+        blocking(patiently(|| self.settled()))
+    }
+}
+
+/// A broker that has been killed is there again soon.
+async fn patiently<T, F: Future<Output = krafka::error::Result<T>>>(act: impl Fn() -> F) -> krafka::error::Result<T> {
+    let since = Instant::now();
+    loop {
+        match act().await {
+            Err(e) if e.is_retriable() && since.elapsed() < TIMEOUT => {}
+            done => return done,
+        }
+    }
+}
+
+fn blocking<T>(what: impl Future<Output = krafka::error::Result<T>>) -> std::result::Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(what).map_err(|e| e.to_string())
 }

@@ -50,8 +50,12 @@ impl Rows {
                 }
                 Output::Server(system) => {
                     let read = source(*system, place.servers.address(*system)?, place.output, false);
-                    // What a topic's messages are read as.
-                    let schema = if *system == System::Kafka { format!(", schema: {SCHEMA}") } else { String::new() };
+                    let mut schema = String::new();
+                    if *system == System::Kafka {
+                        // What a topic's messages are read as.
+                        schema = format!(", schema: {SCHEMA}");
+                        place.servers.topic(place.output)?.settled_blocking()?;
+                    }
                     rows.add(*output, &copied(karez, folder, "server", &(read + &schema))?)?;
                 }
             }

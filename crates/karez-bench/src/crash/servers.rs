@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use karez_testkit::{OwnServer, Server, create_topic, service};
+use karez_testkit::{OwnServer, Server, Topic, create_topic, service};
 
 /// A server beside the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,10 @@ impl Servers {
     /// The broker does not.
     pub(super) fn make_topic(&self, name: &str) -> Result<(), String> {
         create_topic(self.address(System::Kafka)?, name, 3, &[]).map_err(|e| e.to_string())
+    }
+
+    pub(super) fn topic(&self, name: &str) -> Result<Topic, String> {
+        Ok(Topic { bootstrap: self.address(System::Kafka)?.to_owned(), name: name.to_owned() })
     }
 
     /// `kill -9`, and up again on its data.
