@@ -267,7 +267,10 @@ pub(super) fn source(system: System, address: &str, name: &str, by_id: bool) -> 
 
 fn sink(system: System, address: &str, name: &str) -> String {
     match system {
-        System::Kafka => format!(r#"name: topic, connector: kafka, config: {{ bootstrapServers: "{address}", topic: {name}, format: json }}"#),
+        // With a key the rows lie in all partitions, so that each subtask of a job that reads them has a transaction to commit.
+        System::Kafka => {
+            format!(r#"name: topic, connector: kafka, config: {{ bootstrapServers: "{address}", topic: {name}, format: json, key: [id] }}"#)
+        }
         System::Postgres | System::Mysql => {
             format!(r#"name: table, connector: jdbc, config: {{ url: "{address}", table: {name}, createTable: true }}"#)
         }

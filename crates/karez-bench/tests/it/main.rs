@@ -12,7 +12,7 @@ fn an_unknown_job_is_answered_with_those_there_are() {
     let output = bench(&["crash", "--job", "to-csv"]);
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{err}");
-    assert!(err.contains("window-to-sqlite, to-parquet, to-ndjson, two-sinks, kafka-kafka"), "{err}");
+    assert!(err.contains("window-to-sqlite, to-parquet, to-ndjson, two-sinks, letters, kafka-kafka"), "{err}");
 }
 
 #[test]
