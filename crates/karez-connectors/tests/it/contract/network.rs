@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use karez_core::Error;
 use karez_testkit::Proxy;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::process::{Manifest, Process};
 use super::reader::{next, open, plan_source, splits};
@@ -22,21 +23,22 @@ pub async fn written<E: Remote>(end: &E) {
     let (config, proxy) = end.through(end.sink());
     written_through_outages(end, &config, || {
         proxy.gone();
-        back_once_missed(&proxy);
+        back_once_missed(&proxy)
     })
     .await;
 }
 
-/// `outage` begins one, which ends by itself.
-pub async fn written_through_outages<E: Remote>(end: &E, config: &Value, outage: impl Fn()) {
+/// `outage` begins one, which ends with its task.
+pub async fn written_through_outages<E: Remote>(end: &E, config: &Value, outage: impl Fn() -> JoinHandle<()>) {
     let connector = end.connector();
+    let mut outages = Vec::new();
     let mut last: Option<Manifest> = None;
     let mut generation = 1;
     let mut process = Process::first(connector.as_ref(), config, &rows_schema(), 1).await;
     for epoch in 1..=4_u64 {
         let range = (epoch.cast_signed() - 1) * 500..epoch.cast_signed() * 500;
         if epoch % 2 == 0 {
-            outage();
+            outages.push(outage());
         }
         let manifest = loop {
             let attempt = async {
@@ -55,12 +57,15 @@ pub async fn written_through_outages<E: Remote>(end: &E, config: &Value, outage:
         };
         last = Some(manifest.clone());
         if epoch == 3 {
-            outage();
+            outages.push(outage());
         }
         let since = Instant::now();
         while let Err(error) = process.commit(&manifest).await {
             assert!(error.is_retryable() && since.elapsed() < Duration::from_secs(60), "an outage is not for ever: {error}");
         }
+    }
+    for outage in outages {
+        outage.await.unwrap();
     }
     assert_eq!(end.visible().await, lines(0..2_000));
 }
@@ -80,12 +85,12 @@ async fn restart(connector: &dyn karez_core::Connector, config: &Value, generati
 }
 
 /// Lets the server be gone until somebody has tried to reach it twice in vain: an outage that ends on a condition, however slow the machine is.
-fn back_once_missed(proxy: &Arc<Proxy>) {
+fn back_once_missed(proxy: &Arc<Proxy>) -> JoinHandle<()> {
     let (proxy, before) = (Arc::clone(proxy), proxy.connections());
     tokio::task::spawn_blocking(move || {
         proxy.wait(Duration::from_secs(3), |p| p.connections() >= before + 2);
         proxy.back();
-    });
+    })
 }
 
 pub async fn rows_read_through_an_outage_come_once<E: Remote>() {
