@@ -149,9 +149,15 @@ impl Running {
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> Done {
-        let mut out = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        let mut stdout = self.child.stdout.take().unwrap();
+        // Both at once: a full pipe holds the process up.
+        let out = std::thread::spawn(move || {
+            let mut out = String::new();
+            stdout.read_to_string(&mut out).unwrap();
+            out
+        });
         self.log.read_to_string(&mut self.read).unwrap();
+        let out = out.join().unwrap();
         let status = self.child.wait().unwrap();
         Done { code: status.code().unwrap_or(-1), out, err: std::mem::take(&mut self.read) }
     }
@@ -209,20 +215,24 @@ impl Logging {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end, which must be a good one.
+    /// Waits for its end, which must be a good one. Answers its log.
     #[track_caller]
-    pub fn end(mut self) {
-        let ended = self.child.wait().unwrap();
-        assert!(ended.success(), "{ended}:\n{}", self.log());
+    pub fn end(mut self) -> String {
+        let (ended, log) = (self.child.wait().unwrap(), self.log());
+        assert!(ended.success(), "{ended}:\n{log}");
+        log
     }
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        // Only where a test fails is it still there.
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        // Only where a test fails is it still there, or of interest why it is not.
+        let runs = self.child.try_wait().is_ok_and(|ended| ended.is_none());
+        if runs {
             let _ = self.child.kill();
             let _ = self.child.wait();
+        }
+        if runs || std::thread::panicking() {
             eprintln!("{}", self.log());
         }
     }

@@ -106,7 +106,8 @@ fn killed_in_the_middle_of_a_question(database: Database) {
         let mut running = shop.start(&job);
         running.until("CHECKPOINT_COMPLETED");
         shop.proxy.hold_answers();
-        shop.asked();
+        // Not a question after this: a job at a barrier waits for the answers it has asked for, and asks for no more.
+        eventually("an answer that is held", || (shop.proxy.from_server_bytes() > shop.proxy.to_client_bytes()).then_some(()));
         running.kill();
         shop.proxy.back();
     }
@@ -206,14 +207,19 @@ fn answers_take_a_second(database: Database) {
     let (mut most, mut in_flight, mut rows_in_flight) = (before, 0, 0);
     for count in 4..=7 {
         running.until_times("CHECKPOINT_COMPLETED", count);
-        let figures = shop.figures();
-        most = most.max(running.resident_kb());
-        in_flight = in_flight.max(figures["in_flight"].as_u64().unwrap());
-        rows_in_flight = rows_in_flight.max(figures["rows_in_flight"].as_u64().unwrap());
+        // Behind a barrier nothing is in flight at first.
+        eventually("several calls in flight", || {
+            let figures = shop.figures();
+            most = most.max(running.resident_kb());
+            rows_in_flight = rows_in_flight.max(figures["rows_in_flight"].as_u64().unwrap());
+            let now = figures["in_flight"].as_u64().unwrap();
+            in_flight = in_flight.max(now);
+            (now > 1).then_some(())
+        });
     }
     println!("{database:?}: {before} kB, then at most {most} kB; at most {in_flight} calls and {rows_in_flight} rows in flight");
     assert!(most < before + GROWTH_KB, "{before} kB grew to {most} kB");
-    assert!(in_flight > 1 && in_flight <= 16, "{in_flight} calls");
+    assert!(in_flight <= 16, "{in_flight} calls");
     assert!(rows_in_flight <= 65_536, "{rows_in_flight} rows");
     running.kill();
 }

@@ -119,7 +119,7 @@ impl Case {
         self.stop(running);
 
         // Killed when the letter has been fed and no checkpoint knows of it.
-        let running = self.start("1h");
+        let running = self.start("10m");
         let given = self.repair("numbers");
         assert!(given.contains("1 letters given to the running job"), "{given}");
         eventually("the letter is fed", || (fed(&self.bench, "numbers", "numbers") == 1).then_some(()));
