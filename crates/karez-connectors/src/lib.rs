@@ -1,5 +1,7 @@
 //! Connectors: one module and one cargo feature per external system.
 
+#[cfg(feature = "kafka")]
+mod certificate;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "generator")]

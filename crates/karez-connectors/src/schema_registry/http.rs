@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::SchemaRegistryOptions;
+use crate::certificate::is_of_certificate;
 
 /// Longest answer read, bytes.
 const ANSWER_BYTES_LIMIT: usize = 16 << 20;
@@ -165,20 +166,6 @@ fn file(key: &str, path: &str) -> Result<Vec<u8>, ConfigError> {
 
 fn no_pem(key: &str, path: &str, e: &reqwest::Error) -> ConfigError {
     ConfigError::new(key, format!("`{path}` is no PEM file of it: {}", told(e)))
-}
-
-/// Whether a certificate, the registry's or the job's, is not accepted: that does not pass by itself.
-fn is_of_certificate(error: &dyn std::error::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let wrapped = || inner.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>();
-        let tls = inner.downcast_ref::<rustls::Error>().or_else(wrapped);
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))) {
-            return true;
-        }
-        cause = inner.source();
-    }
-    false
 }
 
 /// What a client says, with its causes: by itself it says only that something failed.

@@ -4,21 +4,26 @@ use karez_core::Error;
 use krafka::KrafkaError;
 use krafka::error::ErrorCode;
 
+use crate::certificate::is_of_certificate;
+
 /// An error of the client; `doing` says what was tried (`read the topics of …`).
 pub(in crate::kafka) fn client_error(doing: &str, e: KrafkaError) -> Error {
     match e {
         KrafkaError::Broker { code, message } => broker_error(doing, code, &message),
         KrafkaError::UnknownTopic { topic } => Error::user(format!("{doing}: there is no topic `{topic}`, or the user may not describe it")),
+        KrafkaError::Auth { .. } => not_let_in(doing).caused_by(e),
+        e if is_of_certificate(&e) => not_let_in(doing).caused_by(e),
         KrafkaError::Network(_) | KrafkaError::Timeout { .. } | KrafkaError::DeliveryTimeout { .. } | KrafkaError::Closed { .. } => {
             Error::connection(doing).caused_by(e)
-        }
-        KrafkaError::Auth { .. } => {
-            Error::external(format!("{doing}: the broker does not let the job in (or its certificate is not trusted); check `security`")).caused_by(e)
         }
         KrafkaError::Config { message } => Error::user(format!("{doing}: {message}")),
         KrafkaError::Protocol { kind, .. } if kind.is_retriable() => Error::connection(doing).caused_by(e),
         e => Error::external(doing).caused_by(e),
     }
+}
+
+fn not_let_in(doing: &str) -> Error {
+    Error::external(format!("{doing}: the broker does not let the job in (or its certificate is not trusted); check `security`"))
 }
 
 /// An error code that a broker answered with.
