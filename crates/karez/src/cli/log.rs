@@ -14,8 +14,8 @@ use tracing_subscriber::registry::LookupSpan;
 use super::load::color;
 use super::progress::LogOutput;
 
-/// What is logged where `KAREZ_LOG` does not say.
-const DEFAULT_FILTER: &str = "info,datafusion=warn";
+/// What is logged where `KAREZ_LOG` does not say. A topic that is not there is said by whoever needs it, and not again with each look at the cluster.
+const DEFAULT_FILTER: &str = "info,datafusion=warn,krafka::metadata=error";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
