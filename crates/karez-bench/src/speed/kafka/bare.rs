@@ -36,14 +36,14 @@ pub enum Loop {
         /// The records there are.
         rows: u64,
     },
-    /// Writes every `one_in`-th line of a file, as it stands.
+    /// Writes lines of a file, as they stand.
     Produce {
         /// NDJSON.
         file: PathBuf,
         /// The topic.
         topic: String,
-        /// 1 writes all.
-        one_in: usize,
+        /// Those that the job's filter lets pass, instead of all.
+        filtered: bool,
         /// How often the file is gone through.
         times: usize,
     },
@@ -58,7 +58,7 @@ impl Loop {
             let kafka = Kafka::builder(bootstrap).connect().await?;
             match self {
                 Self::Consume { topic, rows } => consume(&kafka, topic, *rows).await,
-                Self::Produce { file, topic, one_in, times } => produce(&kafka, file, topic, *one_in, *times).await,
+                Self::Produce { file, topic, filtered, times } => produce(&kafka, file, topic, *filtered, *times).await,
             }
         });
         done.map_err(|e| e.to_string())
@@ -85,11 +85,17 @@ async fn consume(kafka: &Kafka, topic: &str, rows: u64) -> Result<Measured> {
     Ok(measured)
 }
 
-async fn produce(kafka: &Kafka, file: &Path, topic: &str, one_in: usize, times: usize) -> Result<Measured> {
+async fn produce(kafka: &Kafka, file: &Path, topic: &str, filtered: bool, times: usize) -> Result<Measured> {
     let producer = kafka.producer().acks(Acks::All).batch_size(BATCH_SIZE).linger(Duration::from_millis(5)).build().await?;
     // Read before the clock starts: a job's rows come from the topic.
     let input = std::fs::File::open(file).map_err(|e| KrafkaError::illegal_state(e.to_string()))?;
-    let lines: Vec<Bytes> = BufReader::new(input).split(b'\n').step_by(one_in).map_while(std::result::Result::ok).map(Into::into).collect();
+    let mut lines = Vec::new();
+    for line in BufReader::new(input).split(b'\n') {
+        let line = line.map_err(|e| KrafkaError::illegal_state(e.to_string()))?;
+        if !filtered || passes(&line)? {
+            lines.push(Bytes::from(line));
+        }
+    }
     let (wall, cpu) = (Instant::now(), process_cpu());
     for _ in 0..times {
         for line in &lines {
@@ -100,6 +106,12 @@ async fn produce(kafka: &Kafka, file: &Path, topic: &str, one_in: usize, times: 
     let measured = measured((lines.len() * times) as u64, wall, cpu);
     producer.close().await?;
     Ok(measured)
+}
+
+/// The filter of the job.
+fn passes(line: &[u8]) -> Result<bool> {
+    let bid: serde_json::Value = serde_json::from_slice(line).map_err(|e| KrafkaError::illegal_state(e.to_string()))?;
+    Ok(bid["price"].as_i64().is_some_and(|price| price % 2 == 0))
 }
 
 fn measured(rows_out: u64, wall: Instant, cpu: Duration) -> Measured {
