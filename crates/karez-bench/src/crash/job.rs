@@ -267,10 +267,11 @@ pub(super) fn source(system: System, address: &str, name: &str, by_id: bool) -> 
 
 fn sink(system: System, address: &str, name: &str) -> String {
     match system {
-        // With a key the rows lie in all partitions, so that each subtask of a job that reads them has a transaction to commit.
-        System::Kafka => {
-            format!(r#"name: topic, connector: kafka, config: {{ bootstrapServers: "{address}", topic: {name}, format: json, key: [id] }}"#)
-        }
+        // With a key the rows lie in all partitions, so that each subtask of a job that reads them has a transaction to commit. The prefix is not the
+        // job's id, since others of that id may run beside this one on the same broker: each aborts what it finds open of itself.
+        System::Kafka => format!(
+            r#"name: topic, connector: kafka, config: {{ bootstrapServers: "{address}", topic: {name}, format: json, key: [id], transactionalIdPrefix: {name} }}"#
+        ),
         System::Postgres | System::Mysql => {
             format!(r#"name: table, connector: jdbc, config: {{ url: "{address}", table: {name}, createTable: true }}"#)
         }

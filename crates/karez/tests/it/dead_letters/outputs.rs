@@ -154,7 +154,9 @@ fn topic() -> Topic {
 
 fn in_a_topic(format: &str) {
     let letters = topic();
-    let output = format!(r#"connector: kafka, config: {{ bootstrapServers: "{}", topic: {}, format: {format} }}"#, letters.bootstrap, letters.name);
+    let (servers, name) = (&letters.bootstrap, &letters.name);
+    let output =
+        format!(r#"connector: kafka, config: {{ bootstrapServers: "{servers}", topic: {name}, format: {format}, transactionalIdPrefix: {name} }}"#);
     Case::new(Input::Topic(topic()), &output).letters_go_out_and_come_back_once();
 }
 
