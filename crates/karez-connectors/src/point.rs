@@ -1,6 +1,6 @@
 //! Named steps at which the crash tests stop the process.
 
-use karez_core::{Error, Result};
+use karez_core::Result;
 
 /// A step at which the crash tests make the process die (`return(kill)`) or fail (feature `failpoints`).
 pub(crate) fn point(name: &str) -> Result<()> {
@@ -8,7 +8,7 @@ pub(crate) fn point(name: &str) -> Result<()> {
         if action.as_deref() == Some("kill") {
             std::process::abort();
         }
-        Err(Error::connection(format!("fail point {name}: {}", action.unwrap_or_default())))
+        Err(karez_core::Error::connection(format!("fail point {name}: {}", action.unwrap_or_default())))
     });
     let _ = name;
     Ok(())
