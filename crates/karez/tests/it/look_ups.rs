@@ -81,7 +81,7 @@ impl Shop {
     /// Each of so many customers once, those that the table has with their names.
     #[track_caller]
     fn gave_each_row_once(&self, rows: u64) {
-        let name = |i: u64| (i % 2 == 0 && i < 2 * CUSTOMERS).then(|| format!("customer {i}"));
+        let name = |i: u64| (i.is_multiple_of(2) && i < 2 * CUSTOMERS).then(|| format!("customer {i}"));
         let expected: Vec<_> = (0..rows).map(|i| (i, name(i))).collect();
         assert!(self.rows() == expected, "{:?}: {:?}", self.database, self.rows());
     }

@@ -43,7 +43,7 @@ fn gone_for_half_a_minute(database: Database) {
     });
     let (since, before) = (Instant::now(), proxy.connections());
     proxy.gone();
-    std::thread::sleep(Duration::from_secs(30).saturating_sub(since.elapsed()));
+    std::thread::park_timeout(Duration::from_secs(30).saturating_sub(since.elapsed()));
     assert!(proxy.connections() > before + 10, "source, look-up and sinks have tried again: {}", proxy.connections() - before);
     proxy.back();
     let log = running.end();
