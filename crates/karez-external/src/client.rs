@@ -52,6 +52,16 @@ impl ClientMeter {
         self.metrics.retried.add(1);
     }
 
+    /// A request was not answered in time.
+    pub fn not_in_time(&self) {
+        self.metrics.timed_out.add(1);
+    }
+
+    /// The server asks for fewer requests.
+    pub fn held_back(&self) {
+        self.metrics.throttled.add(1);
+    }
+
     /// Takes the client's sums at this instant; what is new since the last call is added to the node's. Cheap: call it after each batch.
     pub fn report(&self, now: ClientFigures) {
         let add = |seen: &AtomicU64, now: u64, to: &Counter| to.add(now.saturating_sub(seen.fetch_max(now, Relaxed)));

@@ -38,7 +38,7 @@ impl Default for ExternalOptions {
 
 /// How a call is tried again. Only what may pass is: a connection refused or lost, a server that is overloaded, no answer in time. What the user must
 /// change is not.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryOptions {
     /// How often a call is made at most, the first time included; then the job fails, and restarts by its strategy. 1: no retries.
@@ -90,7 +90,7 @@ impl Default for CircuitBreakerOptions {
 }
 
 /// How a client that retries by itself calls the outside: its settings are set by these.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientOptions {
     /// How long one request may take. Default: 30s.

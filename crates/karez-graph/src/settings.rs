@@ -2,6 +2,7 @@
 
 use karez_core::config::{ByteSize, Span};
 use karez_core::key_group::DEFAULT_KEY_GROUPS;
+use karez_external::ClientOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +91,9 @@ pub struct CheckpointSettings {
     pub retained: usize,
     /// Where checkpoints are written: a folder or an object store's URL. Default: `checkpoints` in the run's state directory.
     pub storage: Option<String>,
+    /// How the object store is called, if checkpoints or savepoints are kept in one: how long a request may take, and how it is sent again. Default: what its
+    /// client does by itself (30s, 11 attempts within 3m).
+    pub external: Option<ClientOptions>,
 }
 
 impl Default for CheckpointSettings {
@@ -101,6 +105,7 @@ impl Default for CheckpointSettings {
             tolerable_failures: 3,
             retained: 2,
             storage: None,
+            external: None,
         }
     }
 }

@@ -280,6 +280,17 @@ pub(crate) fn settings(s: &JobSettings, errors: &mut Errors) {
             errors.push(PlanError::job(path, "must be more than 0"));
         }
     }
+    if let Some(external) = &s.checkpoint.external {
+        if let Err(e) = external.check() {
+            errors.push(PlanError { hint: e.hint, ..PlanError::job(format!("checkpoint.external.{}", e.path), e.message) });
+        }
+        if !external.retry.jitter {
+            errors.push(
+                PlanError::job("checkpoint.external.retry.jitter", "the client of object stores waits with jitter, always")
+                    .hint("leave it out, or write true"),
+            );
+        }
+    }
     if let RestartStrategy::ExponentialBackoff { initial_delay, max_delay, multiplier, .. } = &s.restart {
         if !(*multiplier >= 1.0 && multiplier.is_finite()) {
             errors

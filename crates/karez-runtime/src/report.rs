@@ -30,6 +30,7 @@ pub struct JobMetrics {
     /// Restarts so far.
     pub restarts: Counter,
     checkpoints: Mutex<CheckpointFigures>,
+    store: Arc<NodeMetrics>,
 }
 
 /// The figures of a job's checkpoints.
@@ -51,6 +52,21 @@ pub struct CheckpointFigures {
     pub last_failure: Option<String>,
 }
 
+/// The requests to the object store in which a job keeps its checkpoints and savepoints. The words are those of a node's calls to the outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ObjectStoreFigures {
+    /// Requests that were sent, each attempt counted.
+    pub calls: u64,
+    /// Requests that were sent again.
+    pub retried: u64,
+    /// Requests that were not answered in time.
+    pub timed_out: u64,
+    /// Requests that the store refused because there were too many (429).
+    pub throttled: u64,
+    /// Requests that are under way.
+    pub in_flight: i64,
+}
+
 /// The figures of a job at one instant.
 #[derive(Clone, Debug, Serialize)]
 pub struct JobReport {
@@ -62,6 +78,9 @@ pub struct JobReport {
     pub restarts: u64,
     /// Its checkpoints.
     pub checkpoints: CheckpointFigures,
+    /// The object store that they are kept in; none where no request has been sent to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_store: Option<ObjectStoreFigures>,
     /// Its nodes, in topological order.
     pub nodes: Vec<NodeReport>,
 }
@@ -79,9 +98,9 @@ pub struct NodeReport {
 }
 
 impl JobMetrics {
-    /// For these nodes, started now.
+    /// For these nodes, started now. The requests to an object store are counted in `store`, since before there is a job to count for.
     #[must_use]
-    pub fn new(nodes: impl IntoIterator<Item = (String, NodeRole)>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(nodes: impl IntoIterator<Item = (String, NodeRole)>, store: Arc<NodeMetrics>, clock: Arc<dyn Clock>) -> Self {
         let nodes = nodes
             .into_iter()
             .map(|(name, role)| {
@@ -91,7 +110,7 @@ impl JobMetrics {
             })
             .collect();
         let started_ms = clock.now_ms();
-        Self { nodes, clock, started_ms, ended_ms: AtomicI64::new(0), restarts: Counter::default(), checkpoints: Mutex::default() }
+        Self { nodes, clock, started_ms, ended_ms: AtomicI64::new(0), restarts: Counter::default(), checkpoints: Mutex::default(), store }
     }
 
     /// The counters of a node.
@@ -110,6 +129,13 @@ impl JobMetrics {
         self.ended_ms.store(self.clock.now_ms(), Relaxed);
     }
 
+    fn object_store(&self) -> Option<ObjectStoreFigures> {
+        let m = self.store.read();
+        let figures =
+            ObjectStoreFigures { calls: m.calls, retried: m.retried, timed_out: m.timed_out, throttled: m.throttled, in_flight: m.in_flight };
+        (m.calls > 0).then_some(figures)
+    }
+
     /// All of them.
     #[must_use]
     pub fn read(&self, status: JobStatus) -> JobReport {
@@ -122,6 +148,7 @@ impl JobMetrics {
             running_ms: end - self.started_ms,
             restarts: self.restarts.get(),
             checkpoints: self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            object_store: self.object_store(),
             nodes: self.nodes.iter().map(|(name, role, m)| NodeReport { name: name.clone(), role: *role, metrics: m.read() }).collect(),
         }
     }

@@ -113,6 +113,17 @@ fn all_wrong_settings_are_reported_at_once() {
 }
 
 #[test]
+fn how_an_object_store_is_called_is_said_with_its_checkpoints_and_in_the_words_of_every_call() {
+    let file = parse(&job("  checkpoint: { storage: \"s3://bucket/x\", external: { timeout: 10s, retry: { attempts: 3 } } }\n"));
+    let external = file.graph.settings.checkpoint.external.unwrap();
+    assert_eq!((external.timeout.to_string(), external.retry.attempts), ("10s".to_owned(), 3));
+    let of = |external: &str| problems(&job(&format!("  checkpoint: {{ external: {{ {external} }} }}\n")));
+    assert!(of("maxConcurrency: 4").contains("unknown key `maxConcurrency`"), "{}", of("maxConcurrency: 4"));
+    assert!(of("retry: { attempts: 0 }").contains("`checkpoint.external.retry.attempts`: must be at least 1"), "{}", of("retry: { attempts: 0 }"));
+    assert!(of("retry: { jitter: false }").contains("waits with jitter, always"), "{}", of("retry: { jitter: false }"));
+}
+
+#[test]
 fn a_backend_that_is_not_built_in_is_named() {
     assert_eq!(
         problems(&job("  state: { backend: rocksdb }\n")),

@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::recovery::Recovery;
 use super::savepoint::Savepoint;
 use super::storage::CheckpointStorage;
-use super::store::{self, LocalStore, local};
+use super::store::{self, LocalStore, StoreCalls, local};
 use crate::replay;
 
 /// How a job is started.
@@ -68,6 +68,7 @@ pub struct RunDirectory {
     job: PathBuf,
     run: PathBuf,
     checkpoints: String,
+    calls: StoreCalls,
     _lock: File,
 }
 
@@ -98,16 +99,17 @@ struct RunFile {
 }
 
 impl RunDirectory {
-    /// Takes the job's lock and opens the run to go on with, or a new one. `storage` is the job's `checkpoint.storage`.
+    /// Takes the job's lock and opens the run to go on with, or a new one. `storage` is the job's `checkpoint.storage`,
+    /// and `calls` how it is called if it is an object store.
     ///
     /// # Errors
     /// Another process holds the lock (the message names it); the state directory or the storage cannot be used; the savepoint cannot be read;
     /// the run to go on with keeps its checkpoints elsewhere.
-    pub fn open(state_dir: &Path, job_id: &str, start: &Start, storage: Option<&str>, now_ms: i64) -> Result<OpenedRun> {
+    pub fn open(state_dir: &Path, job_id: &str, start: &Start, storage: Option<&str>, calls: StoreCalls, now_ms: i64) -> Result<OpenedRun> {
         check_job_id(job_id)?;
         // A savepoint that is not there must not cost the run before it.
         let savepoint = match start {
-            Start::FromSavepoint(location) => Some(Savepoint::open(location)?),
+            Start::FromSavepoint(location) => Some(Savepoint::open(location, &calls)?),
             Start::Resume | Start::Fresh | Start::Letters(_) => None,
         };
         let job = state_dir.join(job_id);
@@ -130,7 +132,7 @@ impl RunDirectory {
         check_same_storage(&file, storage)?;
         let run = job.join("runs").join(&file.run.0);
         let checkpoints = checkpoints_of(job_id, &run, file.storage.as_deref(), &file.run);
-        let directory = Self { job, run, checkpoints, _lock: lock };
+        let directory = Self { job, run, checkpoints, calls, _lock: lock };
         let (mut taken, mut recovery) = directory.take_over(now_ms)?;
         if let Some(savepoint) = savepoint {
             savepoint.import(&file.run, &taken, now_ms)?;
@@ -161,13 +163,19 @@ impl RunDirectory {
             // The lock is ours: nobody else is writing.
             LocalStore::open(Path::new(&self.checkpoints))?.remove_temporary()?;
         }
-        let (storage, recovery) = CheckpointStorage::take_over(store::open(&self.checkpoints)?, now_ms)?;
+        let (storage, recovery) = CheckpointStorage::take_over(store::open(&self.checkpoints, &self.calls)?, now_ms)?;
         Ok((Arc::new(storage), recovery))
     }
 
     /// Marks the run as finished: it is not resumed. To be called after its last commits.
     pub fn finish(&self, now_ms: i64) -> Result<()> {
         local::replace_file(&self.run.join("finished"), &format!("{}\n", time_text(now_ms)))
+    }
+
+    /// How its object stores are called.
+    #[must_use]
+    pub const fn calls(&self) -> &StoreCalls {
+        &self.calls
     }
 
     /// The directory of the run.

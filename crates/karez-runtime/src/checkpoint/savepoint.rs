@@ -14,7 +14,7 @@ use karez_core::{CheckpointId, Error, Result};
 use super::codec::Entry;
 use super::manifest::{Manifest, ManifestKind, Origin};
 use super::storage::{CheckpointStorage, CompletedCheckpoint, file_name};
-use super::store::{self, Creation, DurableStore};
+use super::store::{self, Creation, DurableStore, StoreCalls};
 
 const MANIFEST: &str = "manifest";
 
@@ -23,10 +23,10 @@ const MANIFEST: &str = "manifest";
 ///
 /// # Errors
 /// The target cannot be written, or a savepoint stands there already. The run itself is not affected.
-pub fn export(storage: &CheckpointStorage, completed: &CompletedCheckpoint, folder: &str) -> Result<String> {
+pub fn export(storage: &CheckpointStorage, completed: &CompletedCheckpoint, folder: &str, calls: &StoreCalls) -> Result<String> {
     let manifest = completed.manifest();
     let location = store::join(folder, &format!("savepoint-{}-{}-{}", manifest.job, manifest.run, manifest.checkpoint));
-    let target = store::open(&location)?;
+    let target = store::open(&location, calls)?;
     for name in manifest.files() {
         target.create(&file_name(name), &storage.get_file(name)?)?;
     }
@@ -49,11 +49,11 @@ impl Savepoint {
     ///
     /// # Errors
     /// There is none, it is incomplete, or another build's.
-    pub fn open(location: &str) -> Result<Self> {
+    pub fn open(location: &str, calls: &StoreCalls) -> Result<Self> {
         if !location.contains("://") && !std::path::Path::new(location).is_dir() {
             return Err(Error::user(format!("there is no savepoint at {location}: no such folder")));
         }
-        let store = store::open(location)?;
+        let store = store::open(location, calls)?;
         let Some(bytes) = store.get(MANIFEST)? else {
             return Err(Error::user(format!("{location} is no savepoint, or one that was not completed: it has no `{MANIFEST}`")));
         };

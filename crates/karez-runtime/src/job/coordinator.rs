@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::checkpoints::{Done, Occasion};
 use super::replays::{ReplayAnswer, Replays};
 use super::splits::{Assignment, Splits};
+use crate::checkpoint::store::StoreCalls;
 use crate::checkpoint::{CheckpointRequest, CheckpointStorage, CompletedCheckpoint, Decision, JobShape, Participant, Protocol};
 use crate::handle::{JobStatus, Reply, Request, Shared};
 use crate::task::{Command, TaskEvent, TaskId, TaskSnapshot};
@@ -45,6 +46,8 @@ pub(super) struct Durable {
     pub(super) committers: HashMap<String, Box<dyn Committer>>,
     /// Where savepoints go by default.
     pub(super) savepoints: PathBuf,
+    /// How object stores are called, savepoints in others included.
+    pub(super) calls: StoreCalls,
     /// What the manifest is made for.
     pub(super) shape: JobShape,
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use karez_core::metrics::NodeMetrics;
 use karez_core::sink::SinkRunContext;
 use karez_core::{CheckpointId, Clock, Error, Generation, KeyGroupRange, Result, RunId, SystemClock};
 use karez_graph::JobGraph;
@@ -25,6 +26,7 @@ use self::coordinator::{AttemptEnd, Coordinator, Durable};
 use self::recover::Recovered;
 use self::replays::Replays;
 use self::splits::Splits;
+use crate::checkpoint::store::StoreCalls;
 use crate::checkpoint::{
     CheckpointStorage, CompletedCheckpoint, JobNode, JobShape, NodeRole as ManifestRole, OpenedRun, Protocol, ProtocolSettings, Recovery,
     RunDirectory, Start, check_compatible,
@@ -81,12 +83,15 @@ impl JobOptions {
 /// The state directory is not usable, or another process runs the job. What happens later is in [`JobHandle::wait`].
 pub async fn start(graph: JobGraph, options: JobOptions) -> Result<JobHandle> {
     let now_ms = options.clock.now_ms();
+    let store = Arc::<NodeMetrics>::default();
     let opened = match &options.durability {
         None => None,
         Some(d) => {
-            let (state_dir, start, id, storage) =
-                (d.state_dir.clone(), d.start.clone(), graph.settings.id.clone(), graph.settings.checkpoint.storage.clone());
-            let opened = tokio::task::spawn_blocking(move || RunDirectory::open(&state_dir, &id, &start, storage.as_deref(), now_ms));
+            let (state_dir, start, id, checkpoint) =
+                (d.state_dir.clone(), d.start.clone(), graph.settings.id.clone(), graph.settings.checkpoint.clone());
+            let calls = StoreCalls::new(checkpoint.external, Arc::clone(&store));
+            let opened =
+                tokio::task::spawn_blocking(move || RunDirectory::open(&state_dir, &id, &start, checkpoint.storage.as_deref(), calls, now_ms));
             Some(opened.await.map_err(|e| Error::internal(e.to_string()))??)
         }
     };
@@ -96,7 +101,7 @@ pub async fn start(graph: JobGraph, options: JobOptions) -> Result<JobHandle> {
         let operators = v.operators.iter().map(|o| (o.name.clone(), NodeRole::Operator));
         source.chain(operators).chain(v.sink.iter().map(|s| (s.name.clone(), NodeRole::Sink))).collect::<Vec<_>>()
     });
-    let metrics = Arc::new(JobMetrics::new(nodes, Arc::clone(&options.clock)));
+    let metrics = Arc::new(JobMetrics::new(nodes, store, Arc::clone(&options.clock)));
     let (requests, inbox) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
         id: graph.settings.id.clone(),
@@ -284,6 +289,7 @@ async fn attempt(
         storage: Arc::clone(&r.storage),
         committers,
         savepoints: r.directory.savepoints_path(),
+        calls: r.directory.calls().clone(),
         shape,
     });
     let mut restore = Restored::new(graph, run, restored, &budget)?;

@@ -7,7 +7,7 @@ use karez_core::{Result, RunId};
 use super::Progress;
 use crate::checkpoint::run::look_at;
 use crate::checkpoint::storage::CheckpointStorage;
-use crate::checkpoint::store;
+use crate::checkpoint::store::{self, StoreCalls};
 
 /// A run of a job.
 #[derive(Clone, Debug)]
@@ -26,6 +26,6 @@ pub struct RunView {
 /// The state directory or the run's checkpoint storage cannot be read.
 pub fn view(state_dir: &Path, job: &str, run: Option<&RunId>) -> Result<Option<RunView>> {
     let Some(known) = look_at(state_dir, job, run)? else { return Ok(None) };
-    let newest = CheckpointStorage::newest(&*store::open(&known.checkpoints)?)?;
+    let newest = CheckpointStorage::newest(&*store::open(&known.checkpoints, &StoreCalls::default())?)?;
     Ok(Some(RunView { run: known.run, finished: known.finished, replays: newest.map(|m| m.replays.clone()).unwrap_or_default() }))
 }

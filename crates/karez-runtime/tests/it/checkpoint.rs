@@ -10,7 +10,7 @@ use karez_core::{CheckpointId, Committable, Epoch, Error, Result};
 use karez_runtime::checkpoint::manifest::{OperatorManifest, SinkManifest};
 use karez_runtime::checkpoint::recovery::SinkMarker;
 use karez_runtime::checkpoint::retention::{Keep, collect};
-use karez_runtime::checkpoint::store::{Creation, DurableStore, LocalStore, MemoryStore, RemoteStore};
+use karez_runtime::checkpoint::store::{Creation, DurableStore, LocalStore, MemoryStore, RemoteStore, StoreCalls};
 use karez_runtime::checkpoint::{
     CheckpointStorage, FallbackFacts, JobNode, JobShape, Manifest, ManifestKind, NodeRole, OpenedRun, RunDirectory, Start, SubtaskState,
     check_compatible, savepoint,
@@ -18,7 +18,7 @@ use karez_runtime::checkpoint::{
 use serde_json::json;
 
 fn open(dir: &Path, start: &Start) -> OpenedRun {
-    RunDirectory::open(dir, "job", start, None, 1_000).unwrap()
+    RunDirectory::open(dir, "job", start, None, StoreCalls::default(), 1_000).unwrap()
 }
 
 fn manifest(storage: &CheckpointStorage, run: &karez_core::RunId, id: u64, files: &[&str], committables: &[u64]) -> Manifest {
@@ -67,11 +67,11 @@ fn files(opened: &OpenedRun) -> Vec<String> {
 fn a_job_runs_in_one_process_only_and_the_error_names_the_holder() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path(), &Start::Resume);
-    let error = RunDirectory::open(dir.path(), "job", &Start::Resume, None, 2_000).unwrap_err().to_string();
+    let error = RunDirectory::open(dir.path(), "job", &Start::Resume, None, StoreCalls::default(), 2_000).unwrap_err().to_string();
     for word in [format!("process {}", std::process::id()), "since 1970-01-01T00:00:01Z".into(), "karez stop job".into()] {
         assert!(error.contains(&word), "{word}: {error}");
     }
-    RunDirectory::open(dir.path(), "another", &Start::Resume, None, 2_000).unwrap();
+    RunDirectory::open(dir.path(), "another", &Start::Resume, None, StoreCalls::default(), 2_000).unwrap();
     drop(first);
     open(dir.path(), &Start::Resume);
 }
@@ -83,12 +83,12 @@ fn a_run_is_resumed_until_it_has_finished() {
     let (run, generation) = (first.run.clone(), first.generation);
     assert!(!first.resumed && run.0.len() == 12);
     drop(first);
-    let second = RunDirectory::open(dir.path(), "job", &Start::Resume, None, 9_000).unwrap();
+    let second = RunDirectory::open(dir.path(), "job", &Start::Resume, None, StoreCalls::default(), 9_000).unwrap();
     assert!(second.resumed && second.run == run && second.generation > generation);
     assert_eq!(second.scheduled_ms, 1_000, "the time of the first start is kept");
     second.directory.finish(9_500).unwrap();
     drop(second);
-    let third = RunDirectory::open(dir.path(), "job", &Start::Resume, None, 10_000).unwrap();
+    let third = RunDirectory::open(dir.path(), "job", &Start::Resume, None, StoreCalls::default(), 10_000).unwrap();
     assert!(!third.resumed && third.run != run && third.scheduled_ms == 10_000);
     let run = third.run.clone();
     drop(third);
@@ -99,10 +99,10 @@ fn a_run_is_resumed_until_it_has_finished() {
 fn a_job_id_cannot_leave_the_state_directory() {
     let dir = tempfile::tempdir().unwrap();
     for id in ["", "..", "a/b", "a\0b", ".hidden"] {
-        assert!(RunDirectory::open(dir.path(), id, &Start::Resume, None, 0).is_err(), "{id}");
+        assert!(RunDirectory::open(dir.path(), id, &Start::Resume, None, StoreCalls::default(), 0).is_err(), "{id}");
     }
     // Letters of any script name a folder as well as Latin ones.
-    assert!(RunDirectory::open(dir.path(), "用户-数据", &Start::Resume, None, 0).is_ok());
+    assert!(RunDirectory::open(dir.path(), "用户-数据", &Start::Resume, None, StoreCalls::default(), 0).is_ok());
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn a_run_is_not_resumed_from_another_storage_than_its_own() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), &Start::Resume));
     let elsewhere = dir.path().join("elsewhere").display().to_string();
-    let error = RunDirectory::open(dir.path(), "job", &Start::Resume, Some(&elsewhere), 0).unwrap_err().to_string();
+    let error = RunDirectory::open(dir.path(), "job", &Start::Resume, Some(&elsewhere), StoreCalls::default(), 0).unwrap_err().to_string();
     assert!(error.contains("checkpoint.storage") && error.contains("elsewhere"), "{error}");
-    let fresh = RunDirectory::open(dir.path(), "job", &Start::Fresh, Some(&elsewhere), 0).unwrap();
+    let fresh = RunDirectory::open(dir.path(), "job", &Start::Fresh, Some(&elsewhere), StoreCalls::default(), 0).unwrap();
     assert!(Path::new(&elsewhere).join("job").join(&fresh.run.0).join("log").is_dir());
 }
 
@@ -223,7 +223,7 @@ fn a_manifest_of_another_format_version_is_never_fallen_back_from() {
     drop(opened);
     let text = std::fs::read_to_string(&path).unwrap().replacen("karez-checkpoint 1 ", "karez-checkpoint 9 ", 1);
     std::fs::write(&path, text).unwrap();
-    let error = RunDirectory::open(dir.path(), "job", &Start::Resume, None, 0).unwrap_err().to_string();
+    let error = RunDirectory::open(dir.path(), "job", &Start::Resume, None, StoreCalls::default(), 0).unwrap_err().to_string();
     assert!(error.contains("format version 9") && error.contains(&path.display().to_string()), "{error}");
 }
 
@@ -295,7 +295,7 @@ fn a_savepoint_that_was_moved_opens_a_new_run() {
     checkpoint(&opened, 2, &["f1"], &[2]);
     let newest = opened.storage.completed().pop().unwrap();
     let folder = dir.path().join("savepoints").display().to_string();
-    let location = savepoint::export(&opened.storage, &newest, &folder).unwrap();
+    let location = savepoint::export(&opened.storage, &newest, &folder, &StoreCalls::default()).unwrap();
     let old_run = opened.run.clone();
     drop(opened);
     let moved = dir.path().join("moved");
@@ -322,7 +322,8 @@ fn a_savepoint_that_was_moved_opens_a_new_run() {
 fn a_savepoint_that_is_missing_or_incomplete_is_refused_and_the_run_before_stays() {
     let dir = tempfile::tempdir().unwrap();
     let run = open(dir.path(), &Start::Resume).run;
-    let start = |path: &Path| RunDirectory::open(dir.path(), "job", &Start::FromSavepoint(path.display().to_string()), None, 0);
+    let start =
+        |path: &Path| RunDirectory::open(dir.path(), "job", &Start::FromSavepoint(path.display().to_string()), None, StoreCalls::default(), 0);
     assert!(start(&dir.path().join("nowhere")).unwrap_err().to_string().contains("no such folder"));
     std::fs::create_dir(dir.path().join("empty")).unwrap();
     assert!(start(&dir.path().join("empty")).unwrap_err().to_string().contains("not completed"));

@@ -54,6 +54,10 @@ fn text(handle: &JobHandle, report: &JobReport) -> String {
         out.push_str(&format!("; the last took {took} and {bytes}, all together {}", HumanBytes(checkpoints.total_bytes)));
     }
     out.push_str(&format!("; restarts: {}", report.restarts));
+    if let Some(store) = &report.object_store {
+        let [calls, retried, timed_out] = [store.calls, store.retried, store.timed_out].map(HumanCount);
+        out.push_str(&format!("\nobject store: {calls} requests, {retried} of them sent again; {timed_out} not answered in time"));
+    }
     if let Some(failure) = &checkpoints.last_failure {
         out.push_str(&format!("\nthe last failed checkpoint: {failure}"));
     }
@@ -95,6 +99,9 @@ fn events(handle: &JobHandle, report: &JobReport) {
         checkpoints_failed = report.checkpoints.failed,
         checkpoint_duration_ms = report.checkpoints.last_duration_ms,
         checkpoint_bytes = report.checkpoints.last_bytes,
+        object_store_calls = report.object_store.as_ref().map(|s| s.calls),
+        object_store_retried = report.object_store.as_ref().map(|s| s.retried),
+        object_store_timed_out = report.object_store.as_ref().map(|s| s.timed_out),
         restarts = report.restarts,
         "figures of the job"
     );

@@ -2,6 +2,9 @@
 //!
 //! All calls block; see [`super::storage::CheckpointStorage::run_blocking`]. Names are relative, with `/` between folders.
 
+mod calls;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod counted;
 pub(crate) mod local;
 mod memory;
 mod object;
@@ -13,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use karez_core::{Error, Result};
 
+pub use calls::StoreCalls;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use object::RemoteStore;
@@ -45,11 +49,11 @@ pub trait DurableStore: Send + Sync + fmt::Debug {
     fn describe(&self, name: &str) -> String;
 }
 
-/// Opens the store at a path, a `file://` URL or an object store's URL. Local folders are created.
+/// Opens the store at a path, a `file://` URL or an object store's URL, which is called as `calls` says. Local folders are created.
 ///
 /// # Errors
 /// An unknown scheme; an object store whose cargo feature this build lacks (the message names it); a folder that cannot be made.
-pub fn open(location: &str) -> Result<Arc<dyn DurableStore>> {
+pub fn open(location: &str, calls: &StoreCalls) -> Result<Arc<dyn DurableStore>> {
     match location.split_once("://") {
         None => Ok(Arc::new(LocalStore::open(Path::new(location))?)),
         Some(("file", path)) => {
@@ -59,7 +63,7 @@ pub fn open(location: &str) -> Result<Arc<dyn DurableStore>> {
             }
             Ok(Arc::new(LocalStore::open(Path::new(&percent_decoded(path)))?))
         }
-        Some(_) => Ok(Arc::new(RemoteStore::open(location)?)),
+        Some(_) => Ok(Arc::new(RemoteStore::open(location, calls)?)),
     }
 }
 
@@ -111,20 +115,20 @@ mod tests {
     #[test]
     fn a_file_url_may_hold_escapes_and_needs_an_absolute_path() {
         assert_eq!(percent_decoded("/a%20b/%zz"), "/a b/%zz");
-        let error = open("file://host/x").unwrap_err().to_string();
+        let error = open("file://host/x", &StoreCalls::default()).unwrap_err().to_string();
         assert!(error.contains("file:///absolute/path"), "{error}");
     }
 
     #[test]
     fn an_unknown_scheme_is_named_with_those_that_are_known() {
-        let error = open("ftp://x/y").unwrap_err().to_string();
+        let error = open("ftp://x/y", &StoreCalls::default()).unwrap_err().to_string();
         assert!(error.contains("ftp") && error.contains("s3://"), "{error}");
     }
 
     #[cfg(not(feature = "s3"))]
     #[test]
     fn an_object_store_without_its_cargo_feature_is_refused_by_the_features_name() {
-        let error = open("s3://bucket/x").unwrap_err().to_string();
+        let error = open("s3://bucket/x", &StoreCalls::default()).unwrap_err().to_string();
         assert!(error.contains("--features s3"), "{error}");
     }
 }

@@ -145,11 +145,11 @@ impl Coordinator<'_> {
             return waiting.fail(Error::internal("a savepoint without a checkpoint"));
         };
         let folder = folder.unwrap_or_else(|| durable.savepoints.clone()).display().to_string();
-        let (storage, done) = (Arc::clone(&durable.storage), self.done.clone());
+        let (storage, calls, done) = (Arc::clone(&durable.storage), durable.calls.clone(), self.done.clone());
         let id = newest.manifest().checkpoint;
         self.state.exporting.insert(id, waiting);
         self.background.spawn(async move {
-            let exported = storage.run_blocking(move |s| savepoint::export(s, &newest, &folder)).await;
+            let exported = storage.run_blocking(move |s| savepoint::export(s, &newest, &folder, &calls)).await;
             let _ = done.send(Done::Exported(id, exported));
         });
     }
