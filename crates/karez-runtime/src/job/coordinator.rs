@@ -12,7 +12,7 @@ use std::time::Duration;
 use karez_core::{BarrierKind, CheckpointId, Clock, Committer, Error, Result, Source};
 use karez_graph::JobGraph;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::checkpoints::{Done, Occasion};
@@ -84,7 +84,7 @@ pub(super) struct Coordinator<'a> {
     pub(super) done: mpsc::UnboundedSender<Done>,
     /// Its reports.
     pub(super) reports: mpsc::UnboundedReceiver<Done>,
-    /// Background work that must be over before the next attempt.
+    /// Background work that must be over before the next attempt; what is over is taken out.
     pub(super) background: JoinSet<()>,
     /// The checkpoints.
     pub(super) durable: Option<Durable>,
@@ -164,7 +164,7 @@ impl<'a> Coordinator<'a> {
         self.tasks.shutdown().await;
         self.writers.clear();
         // A commit under way is let through: recovery would have to repeat it.
-        while self.background.join_next().await.is_some() {}
+        self.finish_background().await;
         if matches!(outcome, Ok(AttemptEnd::Cancelled)) {
             self.leave_nothing_open().await;
         }
@@ -173,6 +173,15 @@ impl<'a> Coordinator<'a> {
             waiting.fail(gone());
         }
         outcome
+    }
+
+    /// Waits for all background work. The outcome is decided: what panics now is only told.
+    pub(super) async fn finish_background(&mut self) {
+        while let Some(joined) = self.background.join_next().await {
+            if let Err(e) = joined.map_err(in_the_background) {
+                tracing::error!(job_id = %self.shared.id, error = %e, "at the end of the job");
+            }
+        }
     }
 
     async fn coordinate(&mut self) -> Result<AttemptEnd> {
@@ -193,12 +202,8 @@ impl<'a> Coordinator<'a> {
                 biased;
                 Some(event) = self.events.recv() => self.event(event).await?,
                 Some(report) = self.reports.recv() => self.report(report).await?,
-                Some(joined) = self.tasks.join_next() => match joined {
-                    Ok(Ok(())) => {}
-                    Ok(Err(e)) => return Err(e),
-                    Err(e) if e.is_panic() => return Err(Error::internal(format!("a task panicked: {}", panic_text(e.into_panic())))),
-                    Err(_) => return Err(Error::internal("a task was aborted")),
-                },
+                Some(joined) = self.tasks.join_next() => joined.map_err(|e| not_to_its_end("a task", e))??,
+                Some(joined) = self.background.join_next() => joined.map_err(in_the_background)?,
                 Some(request) = self.requests.recv() => self.request(request).await?,
                 () = tokio::time::sleep_until(wake) => self.tick().await?,
             }
@@ -458,6 +463,18 @@ impl Waiting {
 
     fn fail(self, e: Error) {
         self.answer(Err(e));
+    }
+}
+
+/// Background work reports its errors itself, but for a panic; and who waits for its report would wait for ever.
+pub(super) fn in_the_background(e: JoinError) -> Error {
+    not_to_its_end("a commit or a checkpoint", e)
+}
+
+fn not_to_its_end(what: &str, e: JoinError) -> Error {
+    match e.try_into_panic() {
+        Ok(panic) => Error::internal(format!("{what} panicked: {}", panic_text(panic))),
+        Err(_) => Error::internal(format!("{what} was aborted")),
     }
 }
 

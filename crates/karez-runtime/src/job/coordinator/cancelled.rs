@@ -28,7 +28,7 @@ impl Coordinator<'_> {
     async fn close(&mut self) -> Result<()> {
         while let Ok(report) = self.reports.try_recv() {
             self.report(report).await?;
-            while self.background.join_next().await.is_some() {}
+            self.finish_background().await;
         }
         if self.durable.is_none() {
             return Ok(());

@@ -9,7 +9,7 @@ use karez_core::{BadRecord, CheckpointId, Epoch, Error, Generation, Result};
 use karez_graph::OnError;
 
 use super::super::checkpoints::{Done, commit};
-use super::{AttemptEnd, Coordinator, Waiting};
+use super::{AttemptEnd, Coordinator, Waiting, in_the_background};
 use crate::checkpoint::protocol::End;
 use crate::checkpoint::retention::collect;
 use crate::checkpoint::{Decision, Manifest, Participant, savepoint};
@@ -97,7 +97,7 @@ impl Coordinator<'_> {
                         End::Finished => AttemptEnd::Completed,
                         End::Stopped => AttemptEnd::Stopped,
                     };
-                    self.settle_exports().await;
+                    self.settle_exports().await?;
                     self.state.outcome = Some(Ok(end));
                 }
                 Decision::FailJob(e) => return Err(e),
@@ -107,14 +107,20 @@ impl Coordinator<'_> {
     }
 
     /// A savepoint that a stop waits for must be whole before the job is gone.
-    async fn settle_exports(&mut self) {
+    async fn settle_exports(&mut self) -> Result<()> {
         while !self.state.exporting.is_empty() {
-            match self.reports.recv().await {
-                Some(Done::Exported(id, result)) => self.exported(id, result),
-                Some(_) => {}
-                None => return,
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => {
+                    if let Done::Exported(id, result) = report {
+                        self.exported(id, result);
+                    }
+                }
+                Some(joined) = self.background.join_next() => joined.map_err(in_the_background)?,
+                else => break,
             }
         }
+        Ok(())
     }
 
     pub(super) fn exported(&mut self, id: CheckpointId, result: Result<String>) {

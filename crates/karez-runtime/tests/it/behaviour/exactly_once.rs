@@ -118,6 +118,17 @@ async fn a_panic_beside_the_tasks_fails_the_job_and_frees_it_for_the_next_start(
 }
 
 #[tokio::test]
+async fn a_panic_in_a_commit_is_a_failure_like_any_other() {
+    let bench = Bench::new();
+    let (stepped, store, faults) = (Stepped::of(batches(20)), Store::transactional(), Faults::at(&[], false));
+    store.commit_panics.store(true, SeqCst);
+    let handle = bench.start(&counting(exactly_once(1, restarting(1)), &stepped, &faults, &store)).await;
+    completes(&handle).await;
+    assert_exact(&store, 20);
+    assert_eq!(handle.report().restarts, 1);
+}
+
+#[tokio::test]
 async fn a_restart_strategy_gives_up_and_the_job_says_why_it_failed() {
     let bench = Bench::new();
     let (stepped, store, faults) = (Stepped::of(batches(20)), Store::transactional(), Faults::at(&[0, 0, 0, 0], false));

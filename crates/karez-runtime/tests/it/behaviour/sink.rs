@@ -30,6 +30,8 @@ pub struct Store {
     pub never_opens: AtomicBool,
     /// Whether opening the committer panics.
     pub committer_panics: AtomicBool,
+    /// Whether the next commit panics.
+    pub commit_panics: AtomicBool,
     /// Calls of the writer that find nobody there; it keeps its rows.
     pub away: AtomicUsize,
     /// Values that the writer refuses.
@@ -57,6 +59,7 @@ impl Store {
             lost_answers: AtomicUsize::new(0),
             never_opens: AtomicBool::new(false),
             committer_panics: AtomicBool::new(false),
+            commit_panics: AtomicBool::new(false),
             away: AtomicUsize::new(0),
             refused_by_writer: Mutex::default(),
             refused_by_committer: Mutex::default(),
@@ -195,6 +198,7 @@ struct StoreCommitter(Arc<Store>);
 #[async_trait]
 impl Committer for StoreCommitter {
     async fn commit(&mut self, permit: &CommitPermit, committables: &[Committable]) -> Result<Vec<CommitOutcome>> {
+        assert!(!self.0.commit_panics.swap(false, SeqCst), "injected into a commit");
         let mut outcomes = Vec::new();
         for committable in committables {
             assert!(committable.epoch <= permit.epoch(), "a commit without permit");
