@@ -196,9 +196,13 @@ pub trait LetterDecoder: Send {
 }
 
 /// Finds splits. Lives in the job's coordinator; one per source.
+///
+/// [`Self::discover`] runs beside the coordinator, so that an outside that does not answer holds up neither checkpoints nor a stop. A checkpoint that is taken
+/// meanwhile has the snapshot from before, and the splits finished since: what is found belongs to the next, and after a restore it is looked for again.
 #[async_trait]
 pub trait SplitEnumerator: Send {
-    /// Finds what is new since the last call. Called at the start and, until [`Discovery::done`], every [`Self::interval_ms`].
+    /// Finds what is new since the last call. Called at the start and, until [`Discovery::done`], [`Self::interval_ms`] after the last answer. The future is
+    /// dropped where the job ends meanwhile.
     async fn discover(&mut self) -> Result<Discovery>;
 
     /// Milliseconds between two discoveries.
@@ -206,7 +210,7 @@ pub trait SplitEnumerator: Send {
         10_000
     }
 
-    /// A split has been read to its end: the place to forget it compactly.
+    /// A split has been read to its end: the place to forget it compactly. It may be told twice.
     fn finished(&mut self, split: &Split) {
         let _ = split;
     }

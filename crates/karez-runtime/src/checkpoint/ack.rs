@@ -101,6 +101,8 @@ pub enum Ack {
         open: Vec<SplitState>,
         /// The splits it has found and not handed out, in order of reading. A split that a reader of the same checkpoint knows is the reader's.
         unassigned: Vec<Split>,
+        /// The splits that readers have finished and its snapshot, taken before it began to look for splits, does not know of yet.
+        finished: Vec<Split>,
         /// It will never find another.
         done: bool,
     },

@@ -292,15 +292,17 @@ fn operator(node: &JobNode, acked: Vec<Option<Ack>>) -> Result<OperatorManifest>
 }
 
 fn source(node: &JobNode, enumerator: Option<Ack>, acked: Vec<Option<Ack>>) -> Result<SourceManifest> {
-    let Some(Ack::Enumerator { state, open: mut reopened, mut unassigned, done }) = enumerator else {
+    let Some(Ack::Enumerator { state, open: mut reopened, mut unassigned, mut finished, done }) = enumerator else {
         return Err(Error::internal("its enumerator gave no acknowledgement").at(&node.name));
     };
-    let (mut open, mut finished) = (Vec::new(), Vec::new());
+    let mut open = Vec::new();
     let mut watermark_ms = Some(i64::MAX);
+    // By a reader to the enumerator before the barrier.
+    let told: BTreeSet<String> = finished.iter().map(|s| s.id.clone()).collect();
     for (subtask, ack) in acked.into_iter().enumerate() {
         let Some(Ack::Source(ack)) = ack else { return Err(misfit(node, subtask)) };
         open.extend(ack.splits);
-        finished.extend(ack.finished);
+        finished.extend(ack.finished.into_iter().filter(|new| !told.contains(&new.id)));
         watermark_ms = watermark_ms.zip(ack.watermark_ms).map(|(a, b)| a.min(b));
     }
     // A split handed out between the enumerator's snapshot and the reader's barrier: what the reader has read of it lies before the barrier.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::checkpoints::{Done, Occasion};
 use super::replays::{ReplayAnswer, Replays};
-use super::splits::{Assignment, Splits};
+use super::splits::{Assignment, Discovered, Splits};
 use crate::checkpoint::store::StoreCalls;
 use crate::checkpoint::{CheckpointRequest, CheckpointStorage, CompletedCheckpoint, Decision, JobShape, Participant, Protocol};
 use crate::handle::{JobStatus, Reply, Request, Shared};
@@ -68,6 +68,8 @@ pub(super) struct Coordinator<'a> {
     pub(super) requests: &'a mut mpsc::UnboundedReceiver<Request>,
     /// The splits of each source.
     pub(super) splits: Vec<Splits>,
+    /// Enumerators that look for splits, and whose they are: at most one for each source.
+    discoveries: JoinSet<(usize, Discovered)>,
     /// The dead letters that are fed again.
     pub(super) replays: Replays,
     /// The sources, for notifications.
@@ -127,6 +129,7 @@ impl<'a> Coordinator<'a> {
             shared,
             requests,
             splits,
+            discoveries: JoinSet::new(),
             replays,
             sources,
             tasks: JoinSet::new(),
@@ -162,6 +165,7 @@ impl<'a> Coordinator<'a> {
             }
         }
         self.tasks.shutdown().await;
+        self.discoveries.shutdown().await;
         self.writers.clear();
         // A commit under way is let through: recovery would have to repeat it.
         self.finish_background().await;
@@ -203,6 +207,11 @@ impl<'a> Coordinator<'a> {
                 Some(event) = self.events.recv() => self.event(event).await?,
                 Some(report) = self.reports.recv() => self.report(report).await?,
                 Some(joined) = self.tasks.join_next() => joined.map_err(|e| not_to_its_end("a task", e))??,
+                Some(joined) = self.discoveries.join_next() => {
+                    let (at, discovered) = joined.map_err(|e| not_to_its_end("an enumerator of splits", e))?;
+                    let assignments = self.splits[at].discovered(discovered)?;
+                    self.assign(self.splits[at].vertex, assignments);
+                }
                 Some(joined) = self.background.join_next() => joined.map_err(in_the_background)?,
                 Some(request) = self.requests.recv() => self.request(request).await?,
                 () = tokio::time::sleep_until(wake) => self.tick().await?,
@@ -223,9 +232,8 @@ impl<'a> Coordinator<'a> {
 
     async fn tick(&mut self) -> Result<()> {
         for at in 0..self.splits.len() {
-            if self.splits[at].discovery_due().is_some_and(|t| t <= Instant::now()) {
-                let assignments = self.splits[at].discover().await?;
-                self.assign(self.splits[at].vertex, assignments);
+            if let Some(discovery) = self.splits[at].discover()? {
+                self.discoveries.spawn(async move { (at, discovery.await) });
             }
         }
         let now_ms = self.clock.now_ms();

@@ -1,11 +1,12 @@
 //! Hands the splits of one source to its subtasks. Lives in the coordinator, beside the source's enumerator.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use karez_core::source::SplitAssignment;
-use karez_core::{Error, Reach, Result, Split, SplitEnumerator, Watermark};
+use karez_core::source::{Discovery, SplitAssignment};
+use karez_core::{Reach, Result, Split, SplitEnumerator, Watermark};
 use karez_graph::PlannedSource;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -21,7 +22,12 @@ pub(super) struct Splits {
     /// The vertex it heads.
     pub(super) vertex: usize,
     planned: Arc<PlannedSource>,
-    enumerator: Box<dyn SplitEnumerator>,
+    /// Away while it looks for splits.
+    enumerator: Option<Box<dyn SplitEnumerator>>,
+    /// Its snapshot from before it went.
+    before: Value,
+    /// Splits finished since then.
+    finished_meanwhile: Vec<Split>,
     one_at_a_time: bool,
     parallelism: usize,
     /// Found, not handed out.
@@ -39,6 +45,12 @@ pub(super) struct Splits {
     next_discovery: Instant,
     /// Where event time stood at the restored checkpoint.
     pub(super) restored_watermark: Option<Watermark>,
+}
+
+/// An enumerator that has looked for splits, and what it found.
+pub(super) struct Discovered {
+    enumerator: Box<dyn SplitEnumerator>,
+    found: Result<Discovery>,
 }
 
 /// A command for a subtask of the source.
@@ -69,7 +81,9 @@ impl Splits {
             node: planned.name.clone(),
             vertex,
             planned: Arc::clone(planned),
-            enumerator,
+            enumerator: Some(enumerator),
+            before: Value::Null,
+            finished_meanwhile: Vec::new(),
             one_at_a_time,
             parallelism,
             pending,
@@ -86,24 +100,39 @@ impl Splits {
     /// When [`Self::discover`] wants to be called.
     #[must_use]
     pub(super) fn discovery_due(&self) -> Option<Instant> {
-        (!self.done).then_some(self.next_discovery)
+        (!self.done && self.enumerator.is_some()).then_some(self.next_discovery)
     }
 
-    /// Looks for new splits, if it is time.
-    pub(super) async fn discover(&mut self) -> Result<Vec<Assignment>> {
-        if self.discovery_due().is_some_and(|t| t <= Instant::now()) {
-            match self.enumerator.discover().await {
-                Ok(found) => {
-                    self.looked = true;
-                    self.done = found.done;
-                    self.pending.extend(found.splits.into_iter().map(|split| SplitState { split, watermark_ms: None }));
-                }
-                Err(e) if e.reach() == Reach::Connection && e.is_retryable() => {
-                    tracing::warn!(node = %self.node, error = %e, "splits could not be listed, trying again")
-                }
-                Err(e) => return Err(e.at(&self.node)),
+    /// What looks for new splits, if it is time; its answer belongs into [`Self::discovered`]. One at a time.
+    pub(super) fn discover(&mut self) -> Result<Option<impl Future<Output = Discovered> + Send + use<>>> {
+        if self.discovery_due().is_none_or(|t| t > Instant::now()) {
+            return Ok(None);
+        }
+        let Some(mut enumerator) = self.enumerator.take() else { return Ok(None) };
+        self.before = self.snapshot_of(&*enumerator)?;
+        Ok(Some(async move {
+            let found = enumerator.discover().await;
+            Discovered { enumerator, found }
+        }))
+    }
+
+    /// Takes what has been found.
+    pub(super) fn discovered(&mut self, Discovered { mut enumerator, found }: Discovered) -> Result<Vec<Assignment>> {
+        self.finished_meanwhile.drain(..).for_each(|split| enumerator.finished(&split));
+        self.next_discovery = Instant::now() + Duration::from_millis(enumerator.interval_ms());
+        self.enumerator = Some(enumerator);
+        match found {
+            // Drained meanwhile: nothing is looked for any more.
+            _ if self.done => {}
+            Ok(found) => {
+                self.looked = true;
+                self.done = found.done;
+                self.pending.extend(found.splits.into_iter().map(|split| SplitState { split, watermark_ms: None }));
             }
-            self.next_discovery = Instant::now() + Duration::from_millis(self.enumerator.interval_ms());
+            Err(e) if e.reach() == Reach::Connection && e.is_retryable() => {
+                tracing::warn!(node = %self.node, error = %e, "splits could not be listed, trying again");
+            }
+            Err(e) => return Err(e.at(&self.node)),
         }
         Ok(self.hand_out())
     }
@@ -128,7 +157,10 @@ impl Splits {
 
     /// A subtask has read a split to its end.
     pub(super) fn finished(&mut self, split: &Split) {
-        self.enumerator.finished(split);
+        match &mut self.enumerator {
+            Some(enumerator) => enumerator.finished(split),
+            None => self.finished_meanwhile.push(split.clone()),
+        }
     }
 
     fn hand_out(&mut self) -> Vec<Assignment> {
@@ -162,11 +194,16 @@ impl Splits {
 
     /// The enumerator's part of a checkpoint, taken when it is triggered: a split handed out later belongs to the next one.
     pub(super) fn acknowledge(&self) -> Result<Ack> {
-        let state = self.enumerator.snapshot().map_err(|e: Error| e.at(&self.node))?;
+        let state = self.enumerator.as_ref().map_or_else(|| Ok(self.before.clone()), |e| self.snapshot_of(&**e))?;
         // One that was open at the restored checkpoint stays open, whether it has been handed out again or not: it keeps its watermark.
         let (reopened, unassigned): (Vec<_>, Vec<_>) = self.pending.iter().cloned().partition(|s| s.watermark_ms.is_some());
         let open = self.reopened.iter().flatten().cloned().chain(reopened).collect();
-        Ok(Ack::Enumerator { state, open, unassigned: unassigned.into_iter().map(|s| s.split).collect(), done: self.done })
+        let unassigned = unassigned.into_iter().map(|s| s.split).collect();
+        Ok(Ack::Enumerator { state, open, unassigned, finished: self.finished_meanwhile.clone(), done: self.done })
+    }
+
+    fn snapshot_of(&self, enumerator: &dyn SplitEnumerator) -> Result<Value> {
+        enumerator.snapshot().map_err(|e| e.at(&self.node))
     }
 }
 

@@ -181,7 +181,7 @@ impl Process {
         } else {
             vec![SplitState { split: Split { id: "s".into(), position: json!(self.position) }, watermark_ms: None }]
         };
-        let enumerator = Ack::Enumerator { state: Value::Null, open: Vec::new(), unassigned: Vec::new(), done: true };
+        let enumerator = Ack::Enumerator { state: Value::Null, open: Vec::new(), unassigned: Vec::new(), finished: Vec::new(), done: true };
         (Ack::Source(SourceAck { splits, ..SourceAck::default() }), enumerator)
     }
 

@@ -39,7 +39,7 @@ fn source_ack() -> Ack {
     Ack::Source(SourceAck::default())
 }
 fn enumerator_ack() -> Ack {
-    Ack::Enumerator { state: json!(null), open: Vec::new(), unassigned: Vec::new(), done: false }
+    Ack::Enumerator { state: json!(null), open: Vec::new(), unassigned: Vec::new(), finished: Vec::new(), done: false }
 }
 fn rows(epoch: u64) -> Committable {
     Committable { epoch: Epoch(epoch), subtask: 0, payload: json!(format!("rows of {epoch}")) }
@@ -382,7 +382,13 @@ fn a_split_handed_out_before_the_readers_barrier_belongs_to_the_reader() {
     p.ack(
         &enumerator(),
         id,
-        Ack::Enumerator { state: json!(1), open: Vec::new(), unassigned: vec![split("a", 0), split("b", 0), split("c", 0)], done: true },
+        Ack::Enumerator {
+            state: json!(1),
+            open: Vec::new(),
+            unassigned: vec![split("a", 0), split("b", 0), split("c", 0)],
+            finished: Vec::new(),
+            done: true,
+        },
     );
     p.ack(&source(), id, Ack::Source(SourceAck { splits: vec![open.clone()], finished: vec![split("a", 9)], watermark_ms: Some(3) }));
     let completed = completed(parts(p.ack(&sink(), id, sink_ack(Vec::new()))));

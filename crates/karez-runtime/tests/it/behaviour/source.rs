@@ -1,5 +1,6 @@
 //! A source that gives what the test has pushed, split by split, and nothing before.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
@@ -59,6 +60,16 @@ pub struct Stepped {
     pub failing_decodes: AtomicUsize,
     /// Whether a subtask has one split at a time.
     pub one_at_a_time: AtomicBool,
+    /// Whether splits are looked for again and again.
+    pub keeps_looking: AtomicBool,
+    /// Whether looking for splits waits for an answer that does not come.
+    pub stalled: watch::Sender<bool>,
+    /// How many wait for it.
+    pub stalls: AtomicUsize,
+    /// Splits read to their end.
+    pub ends: AtomicUsize,
+    /// The splits that the newest enumerator knows to be finished.
+    pub finished: Mutex<BTreeSet<String>>,
 }
 
 impl Stepped {
@@ -76,6 +87,11 @@ impl Stepped {
             failing_reads: AtomicUsize::new(0),
             failing_decodes: AtomicUsize::new(0),
             one_at_a_time: AtomicBool::new(false),
+            keeps_looking: AtomicBool::new(false),
+            stalled: watch::Sender::new(false),
+            stalls: AtomicUsize::new(0),
+            ends: AtomicUsize::new(0),
+            finished: Mutex::default(),
         })
     }
 
@@ -90,6 +106,11 @@ impl Stepped {
         batches.into_iter().for_each(|b| source.push(&b));
         source.close(0);
         source
+    }
+
+    /// One more split, to be found by who looks.
+    pub fn add(&self, id: &str) {
+        self.scripts.lock().unwrap().push(Script { id: id.to_owned(), says_nothing: true, ..Script::default() });
     }
 
     fn change(&self, split: usize, f: impl FnOnce(&mut Script)) {
@@ -156,7 +177,9 @@ impl Source for SteppedSource {
         Ok(())
     }
     async fn enumerator(&self, state: Option<Value>) -> Result<Box<dyn SplitEnumerator>> {
-        Ok(Box::new(Splits(Arc::clone(&self.0), state.is_some())))
+        let (given, finished) = state.map_or_else(Default::default, |s| serde_json::from_value(s).unwrap());
+        *self.0.finished.lock().unwrap() = finished;
+        Ok(Box::new(Splits { stepped: Arc::clone(&self.0), given }))
     }
     async fn open(&self, split: &Split, context: ReaderContext) -> Result<Box<dyn SplitReader>> {
         if self.0.failing_opens.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
@@ -191,18 +214,33 @@ impl LetterDecoder for Letters {
     }
 }
 
-struct Splits(Arc<Stepped>, bool);
+struct Splits {
+    stepped: Arc<Stepped>,
+    /// How many it has given.
+    given: usize,
+}
 
 #[async_trait]
 impl SplitEnumerator for Splits {
     async fn discover(&mut self) -> Result<Discovery> {
-        let known = std::mem::replace(&mut self.1, true);
-        let scripts = self.0.scripts.lock().unwrap();
-        let splits = scripts.iter().map(|s| Split { id: s.id.clone(), position: json!(0) }).collect();
-        Ok(Discovery { splits: if known { Vec::new() } else { splits }, done: true })
+        let mut stalled = self.stepped.stalled.subscribe();
+        if *stalled.borrow() {
+            self.stepped.stalls.fetch_add(1, SeqCst);
+        }
+        stalled.wait_for(|stalled| !stalled).await.map_err(|e| Error::internal(e.to_string()))?;
+        let scripts = self.stepped.scripts.lock().unwrap();
+        let splits = scripts[self.given..].iter().map(|s| Split { id: s.id.clone(), position: json!(0) }).collect();
+        self.given = scripts.len();
+        Ok(Discovery { splits, done: !self.stepped.keeps_looking.load(SeqCst) })
+    }
+    fn interval_ms(&self) -> u64 {
+        1
+    }
+    fn finished(&mut self, split: &Split) {
+        self.stepped.finished.lock().unwrap().insert(split.id.clone());
     }
     fn snapshot(&self) -> Result<Value> {
-        Ok(json!(self.1))
+        Ok(json!((self.given, &*self.stepped.finished.lock().unwrap())))
     }
 }
 
@@ -240,6 +278,7 @@ impl SplitReader for Reader {
                     return Ok(Read::Rows { batch, bad: bad.clone() });
                 }
                 if script.closed {
+                    self.stepped.ends.fetch_add(1, SeqCst);
                     return Ok(Read::End);
                 }
                 if script.pending {

@@ -348,3 +348,67 @@ async fn a_savepoint_that_cannot_be_written_is_an_error_for_who_asked_and_not_fo
     completes(&handle).await;
     assert_eq!(store.numbers(1), [1, 2]);
 }
+
+#[tokio::test]
+async fn a_stalled_discovery_holds_up_neither_savepoints_nor_a_stop_and_finds_its_splits_in_the_next_run() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::new(false, &["first"]), Store::new());
+    stepped.say_nothing(0);
+    stepped.keeps_looking.store(true, SeqCst);
+    let handle = bench.start(&line(&stepped, &store)).await;
+    stepped.push(&[(0, 1, 0)]);
+    store.has(1).await;
+    stepped.stalled.send_replace(true);
+    until("the discovery stalls", || stepped.stalls.load(SeqCst) == 1).await;
+    stepped.add("second");
+    stepped.push_to(1, &[(0, 2, 0)]);
+    within("a savepoint", handle.savepoint(None)).await.unwrap();
+    assert_eq!(handle.report().checkpoints.completed, 1);
+    within("a stop", handle.stop()).await.unwrap();
+    assert_eq!(ended(&handle).await.status, JobStatus::Stopped);
+
+    stepped.stalled.send_replace(false);
+    let handle = bench.start(&line(&stepped, &store)).await;
+    store.has(2).await;
+    within("a stop", handle.stop()).await.unwrap();
+    assert_eq!(store.numbers(1), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_cancel_is_answered_while_a_discovery_stalls() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::stream(), Store::new());
+    stepped.stalled.send_replace(true);
+    let handle = bench.start(&line(&stepped, &store)).await;
+    until("the discovery stalls", || stepped.stalls.load(SeqCst) == 1).await;
+    handle.cancel();
+    assert_eq!(ended(&handle).await.status, JobStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn a_split_that_ends_during_a_discovery_is_known_to_be_finished_by_checkpoints_and_behind_it() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::new(false, &["first", "second"]), Store::new());
+    stepped.keeps_looking.store(true, SeqCst);
+    let handle = bench.start(&line(&stepped, &store)).await;
+    stepped.push(&[(0, 1, 0)]);
+    store.has(1).await;
+    stepped.stalled.send_replace(true);
+    until("the discovery stalls", || stepped.stalls.load(SeqCst) == 1).await;
+    stepped.close(0);
+    until("the split ends", || stepped.ends.load(SeqCst) == 1).await;
+    let finished = || stepped.finished.lock().unwrap().iter().cloned().collect::<Vec<_>>();
+    // The reader speaks of the end in the first, and not again.
+    for _ in 0..2 {
+        within("a savepoint", handle.savepoint(None)).await.unwrap();
+    }
+    assert!(finished().is_empty(), "the enumerator is away");
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+
+    let handle = bench.start(&line(&stepped, &store)).await;
+    until("the next run's discovery stalls", || stepped.stalls.load(SeqCst) == 2).await;
+    assert_eq!(finished(), ["first"]);
+    stepped.close(1);
+    stepped.stalled.send_replace(false);
+    until("the enumerator is told", || finished() == ["first", "second"]).await;
+    within("a stop", handle.stop()).await.unwrap();
+    ended(&handle).await;
+}
