@@ -187,9 +187,8 @@ impl Reader {
         for (row, why) in rows.chunk.bad.iter().filter(|(row, _)| (from..to).contains(row)) {
             if good[row - from] {
                 good[row - from] = false;
-                let origin = origin(*row)?;
                 let letter = row_record(&self.plan.nullable(&rows.visible, rows.chunk.rows)?, *row, "")?;
-                bad.push(BadRecord { reason: format!("{why} ({origin})"), origin: Some(origin), raw: None, row: letter.row });
+                bad.push(BadRecord { reason: why.clone(), origin: Some(origin(*row)?), raw: None, row: letter.row });
             }
         }
         let mut columns: Vec<ArrayRef> = rows.visible.iter().map(|a| a.slice(from, count)).collect();

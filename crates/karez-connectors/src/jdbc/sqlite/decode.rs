@@ -62,12 +62,7 @@ impl Page {
             }
             if let Some(reason) = wrong {
                 let names = self.schema.fields().iter().take(self.columns.len()).map(|f| f.name().as_str());
-                self.bad.push(BadRecord {
-                    reason: format!("{reason} ({origin})"),
-                    origin: Some(origin),
-                    raw: None,
-                    row: Some(row_json(names, row)?),
-                });
+                self.bad.push(BadRecord { reason, origin: Some(origin), raw: None, row: Some(row_json(names, row)?) });
             }
         }
         Ok(())

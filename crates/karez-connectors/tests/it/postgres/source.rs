@@ -110,10 +110,7 @@ async fn a_row_that_cannot_be_read_is_a_bad_record_with_its_origin_and_the_rest_
     assert_eq!(column(&batches, "id"), ["2"]);
     let reasons: Vec<&str> = bad.iter().map(|b| b.reason.as_str()).collect();
     let table = format!("table={}.t", db.schema);
-    assert_eq!(
-        reasons[..2],
-        [format!("column `d`: infinity is no date ({table} id=1)"), format!("column `n`: NaN is no decimal(5, 2) ({table} id=3)")]
-    );
+    assert_eq!(reasons[..2], ["column `d`: infinity is no date", "column `n`: NaN is no decimal(5, 2)"]);
     assert!(reasons[2].starts_with("column `t`: 24:00:00 is no time of day") && reasons.len() == 3, "{reasons:?}");
     assert_eq!((bad[0].origin.clone(), bad[0].row.as_deref()), (Some(format!("{table} id=1")), Some("{\"id\":1,\"n\":1.50}")));
 }
