@@ -61,11 +61,11 @@ impl MySqlSession {
             };
             Self::set_up(conn, settings, place, zero_dates).await
         };
-        match tokio::time::timeout(settings.connect_timeout, connect).await {
+        match tokio::time::timeout(settings.connect_timeout(), connect).await {
             Ok(connected) => connected.map_err(|e| failure(place, "connect", &e)),
             Err(_) => Err(Failure::new(
                 Kind::Connection,
-                format!("{place}: cannot connect: no answer from {host}:{port} within {:?}", settings.connect_timeout),
+                format!("{place}: cannot connect: no answer from {host}:{port} within {:?}", settings.connect_timeout()),
             )),
         }
     }

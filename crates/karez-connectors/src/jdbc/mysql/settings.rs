@@ -62,7 +62,7 @@ pub(super) fn read(settings: &mut Settings) -> Result<ZeroDates, ConfigErrors> {
     });
     match settings.take(&["connectTimeout"]).map(|t| t.number()).transpose() {
         // In milliseconds, 0 for none; the default is a limit.
-        Ok(millis) => settings.connect_timeout = millis.filter(|ms| *ms > 0).map_or(settings.connect_timeout, Duration::from_millis),
+        Ok(millis) => settings.connect_timeout = settings.connect_timeout.or(millis.filter(|ms| *ms > 0).map(Duration::from_millis)),
         Err(e) => errors.push(e),
     }
     if settings.database.is_none() {

@@ -54,7 +54,7 @@ impl Postgres {
         if let Some(password) = &settings.password {
             config.password(password.expose());
         }
-        config.connect_timeout(settings.connect_timeout);
+        config.connect_timeout(settings.connect_timeout());
         // A server that has vanished without a word is found out within a minute or so.
         config.keepalives_idle(Duration::from_secs(30)).keepalives_interval(Duration::from_secs(10)).keepalives_retries(3);
         config.tcp_user_timeout(Duration::from_secs(60));
@@ -77,10 +77,10 @@ impl Driver for Postgres {
         let place = self.settings.place();
         let connect = self.config.connect(self.tls.clone());
         // The timeout of the library is that of one address; this one is for all of it, logging in included.
-        let (client, connection) = match tokio::time::timeout(self.settings.connect_timeout.saturating_mul(2), connect).await {
+        let (client, connection) = match tokio::time::timeout(self.settings.connect_timeout().saturating_mul(2), connect).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(e)) => return Err(error::of_connecting(&e, &place)),
-            Err(_) => return Err(error::too_slow(&place, self.settings.connect_timeout)),
+            Err(_) => return Err(error::too_slow(&place, self.settings.connect_timeout())),
         };
         let task = tokio::spawn(async move {
             if let Err(e) = connection.await {

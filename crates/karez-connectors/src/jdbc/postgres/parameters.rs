@@ -80,7 +80,7 @@ pub(super) fn read(settings: &mut Settings) -> Result<Read, ConfigErrors> {
             config.application_name(name.value);
         }
         if let Some(seconds) = settings.take(&["connectTimeout", "connect_timeout", "loginTimeout"]) {
-            settings.connect_timeout = Duration::from_secs(seconds.number()?.max(1));
+            settings.connect_timeout = settings.connect_timeout.or(Some(Duration::from_secs(seconds.number()?.max(1))));
         }
         if let Some(millis) = settings.take(&["statement_timeout"]) {
             settings.statement_timeout = settings.statement_timeout.or(Some(Duration::from_millis(millis.number()?))).filter(|d| !d.is_zero());

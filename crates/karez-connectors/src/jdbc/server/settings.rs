@@ -17,7 +17,8 @@ pub(in super::super) struct Settings {
     pub(in super::super) password: Option<Secret>,
     pub(in super::super) tls: TlsOptions,
     pub(in super::super) pool: PoolOptions,
-    pub(in super::super) connect_timeout: Duration,
+    /// `None`: the default.
+    pub(in super::super) connect_timeout: Option<Duration>,
     /// `None`: no limit.
     pub(in super::super) statement_timeout: Option<Duration>,
     /// Of the URL and of `properties`, by name, with the option they stand in; values may be secrets.
@@ -66,7 +67,7 @@ impl Taken {
 }
 
 impl Settings {
-    /// Puts URL and options together; what both say must agree in meaning only where it matters: options win.
+    /// Puts URL and options together. Where both say something, the option counts; drivers do so with what they take out of the parameters, too.
     pub(in super::super) fn new(access: &Access<'_>, url: &ServerUrl) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
         let mut username = access.username.map(str::to_owned).or_else(|| url.username.clone());
@@ -106,10 +107,15 @@ impl Settings {
             password,
             tls,
             pool: access.pool.unwrap_or_default(),
-            connect_timeout: access.connect_timeout.map_or(Duration::from_secs(10), |Span(d)| d),
+            connect_timeout: access.connect_timeout.map(|Span(d)| d),
             statement_timeout: access.statement_timeout.map(|Span(d)| d),
             parameters,
         })
+    }
+
+    /// How long setting a connection up may take.
+    pub(in super::super) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout.unwrap_or(Duration::from_secs(10))
     }
 
     /// The most connections of the node, where there is a limit.

@@ -262,3 +262,23 @@ async fn a_server_that_is_not_there_is_an_error_of_the_connection() {
         "{error}"
     );
 }
+
+/// As `tls` and `statementTimeout` do; MySQL and MariaDB alike.
+#[tokio::test]
+async fn the_option_connect_timeout_comes_before_what_the_url_says() {
+    // Connections come about here, and nobody answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let input = StreamSchema::append_only(two_columns());
+    for (url, in_url) in [(format!("postgres://karez@{address}/shop"), "1"), (format!("mysql://karez@{address}/shop"), "1000")] {
+        let said = async |more: Value| {
+            let mut config = json!({ "url": format!("{url}?connectTimeout={in_url}"), "table": "t" });
+            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            try_sink(&config, &input).unwrap().check().await.unwrap_err().to_string()
+        };
+        let error = said(json!({ "connectTimeout": "70ms" })).await;
+        assert!(error.contains("70ms"), "{error}");
+        let error = said(json!({})).await;
+        assert!(error.contains("1s"), "{error}");
+    }
+}
