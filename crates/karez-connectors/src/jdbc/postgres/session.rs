@@ -164,6 +164,33 @@ impl Session for PgSession {
         Ok(())
     }
 
+    /// An INSERT is locked as when it is run also when it is explained: until the transaction ends, nobody changes the table.
+    async fn hold_types(&mut self, load: &Load<'_>) -> Result<(), Failure> {
+        let table = load.table.sql(&PostgresDialect);
+        let columns = PostgresDialect.list(&mut load.columns.iter().map(|c| c.name.as_str()));
+        let nulls = vec!["NULL"; load.columns.len()].join(", ");
+        let types = format!(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped",
+            PostgresDialect.literal(&table)
+        );
+        let rows = self.query(&format!("EXPLAIN INSERT INTO {table} ({columns}) VALUES ({nulls}); {types}")).await?;
+        for column in load.columns {
+            let now = rows.iter().find_map(|row| match row.as_slice() {
+                [Some(name), Some(now)] if *name == column.name => Some(now.as_str()),
+                _ => None,
+            });
+            if let Some(now) = now.filter(|now| *now != column.declared) {
+                let (name, was) = (&column.name, &column.declared);
+                let why = format!(
+                    "column `{name}` of `{}` has become {now}; it was {was} when the job began, which looks at the table anew when it starts again",
+                    load.table
+                );
+                return Err(Failure::new(Kind::Server, why));
+            }
+        }
+        Ok(())
+    }
+
     async fn describe(&mut self, table: &TableName) -> Result<Option<Table>, Failure> {
         describe::table(self, table).await
     }

@@ -136,6 +136,13 @@ pub(in super::super) trait Session: Send {
     /// Rolls back, also a transaction that has failed.
     async fn rollback(&mut self) -> Result<(), Failure>;
 
+    /// Where rows are loaded in the form of their columns' types ([`Self::load`]), which the server takes for those of the types the columns have now: makes
+    /// sure, in the transaction under way, that these are the types still, and stay so until it ends.
+    async fn hold_types(&mut self, load: &Load<'_>) -> Result<(), Failure> {
+        let _ = load;
+        Ok(())
+    }
+
     /// Describes a table or view; `None` where there is none of that name.
     async fn describe(&mut self, table: &TableName) -> Result<Option<Table>, Failure>;
 

@@ -193,7 +193,9 @@ impl Flusher {
         if self.fitted.key.is_empty() {
             session.begin(true).await?;
             let then: Vec<String> = dialect.check_deferred().map(str::to_owned).into_iter().collect();
-            let refused = apply::loaded(session, &Load { table: &self.fitted.table, columns: &self.fitted.columns }, batch, &then).await?;
+            let load = Load { table: &self.fitted.table, columns: &self.fitted.columns };
+            session.hold_types(&load).await?;
+            let refused = apply::loaded(session, &load, batch, &then).await?;
             session.commit().await?;
             return Ok(refused);
         }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod modes;
+mod retyped;
 mod sink;
 mod source;
 mod tls;
