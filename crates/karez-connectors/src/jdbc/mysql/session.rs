@@ -5,11 +5,13 @@ use mysql_async::prelude::{FromValue, Queryable};
 use mysql_async::{Conn, DriverError, Error, Params, Row};
 use tokio::sync::mpsc;
 
+use super::super::dialect::Dialect;
 use super::super::options::TlsMode;
 use super::super::server::driver::{Candidate, Chunk, Growth, Load, Select, Session};
 use super::super::server::failure::{Failure, Kind};
 use super::super::server::settings::Settings;
 use super::super::server::table::{Column, Table, TableName};
+use super::dialect::MySql;
 use super::failures::failure;
 use super::settings::{ZeroDates, opts};
 
@@ -191,6 +193,17 @@ impl Session for MySqlSession {
         self.run("roll back", "ROLLBACK").await?;
         self.in_transaction = false;
         Ok(())
+    }
+
+    /// A statement is looked at when it is prepared, its rights included.
+    async fn may_run(&mut self, sql: &str) -> Result<(), Failure> {
+        self.run("prepare a statement", &format!("PREPARE __karez_rights FROM {}", MySql.literal(sql))).await?;
+        self.run("forget a statement", "DEALLOCATE PREPARE __karez_rights").await.map(drop)
+    }
+
+    async fn may_create(&mut self, schema: Option<&str>, temporary: bool) -> Result<(), Failure> {
+        let table = TableName { schema: schema.map(str::to_owned), name: "__karez_rights".to_owned() }.sql(&MySql);
+        self.may_run(&format!("CREATE {}TABLE {table} (n INT)", if temporary { "TEMPORARY " } else { "" })).await
     }
 
     async fn describe(&mut self, table: &TableName) -> Result<Option<Table>, Failure> {

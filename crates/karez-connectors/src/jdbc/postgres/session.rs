@@ -164,6 +164,26 @@ impl Session for PgSession {
         Ok(())
     }
 
+    /// What is explained is not run, but its rights are looked at.
+    async fn may_run(&mut self, sql: &str) -> Result<(), Failure> {
+        self.simple(&format!("EXPLAIN {sql}")).await.map(drop)
+    }
+
+    async fn may_create(&mut self, schema: Option<&str>, temporary: bool) -> Result<(), Failure> {
+        let within = schema.map_or_else(|| "current_schema()".to_owned(), |s| PostgresDialect.literal(s));
+        let (asked, place) = if temporary {
+            ("has_database_privilege(current_database(), 'TEMPORARY')".to_owned(), "'temporary tables'".to_owned())
+        } else {
+            (format!("has_schema_privilege({within}, 'CREATE')"), format!("'tables in the schema ' || coalesce({within}::text, '(none)')"))
+        };
+        let rows = self.query(&format!("SELECT {asked}, current_user, {place}")).await?;
+        let text = |at: usize| rows.first().and_then(|r| r.get(at)?.as_deref()).unwrap_or_default();
+        if text(0) == "t" {
+            return Ok(());
+        }
+        Err(Failure::new(Kind::User, format!("permission denied: the user {} may not create {}; GRANT it the right", text(1), text(2))))
+    }
+
     /// An INSERT is locked as when it is run also when it is explained: until the transaction ends, nobody changes the table.
     async fn hold_types(&mut self, load: &Load<'_>) -> Result<(), Failure> {
         let table = load.table.sql(&PostgresDialect);

@@ -136,6 +136,12 @@ pub(in super::super) trait Session: Send {
     /// Rolls back, also a transaction that has failed.
     async fn rollback(&mut self) -> Result<(), Failure>;
 
+    /// Whether the user has the rights that a statement which adds or deletes rows needs, without running it: a failure of kind `User` says what is missing.
+    async fn may_run(&mut self, sql: &str) -> Result<(), Failure>;
+
+    /// Whether the user may create tables in a schema (`None`: the session's own), or tables of this connection alone.
+    async fn may_create(&mut self, schema: Option<&str>, temporary: bool) -> Result<(), Failure>;
+
     /// Where rows are loaded in the form of their columns' types ([`Self::load`]), which the server takes for those of the types the columns have now: makes
     /// sure, in the transaction under way, that these are the types still, and stay so until it ends.
     async fn hold_types(&mut self, load: &Load<'_>) -> Result<(), Failure> {

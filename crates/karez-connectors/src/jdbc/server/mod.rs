@@ -19,6 +19,7 @@ mod partition;
 mod pool;
 mod reader;
 mod relation;
+mod rights;
 pub(super) mod scan;
 pub(super) mod settings;
 pub(super) mod sink;

@@ -18,6 +18,7 @@ use super::failure::{Failure, Kind};
 use super::fit::{self, Fitted};
 use super::flush::{Flusher, failed};
 use super::pool::{Attempt, Pool};
+use super::rights;
 use super::stage::{Ledger, Lot};
 use super::table::TableName;
 use super::writer::Writer;
@@ -30,9 +31,11 @@ const BATCH_ROWS: usize = 65_536;
 pub(super) struct SinkPlan {
     pub(super) table: TableName,
     /// Where the ledger and the staging tables are, unless beside the table.
-    staging_schema: Option<String>,
+    pub(super) staging_schema: Option<String>,
     /// The columns of the input; empty: append.
     pub(super) key: Vec<String>,
+    /// Whether rows may be deleted.
+    pub(super) deletes: bool,
     create_table: bool,
     evolve_table: bool,
     pub(super) batch_size: usize,
@@ -72,6 +75,7 @@ pub(in super::super) fn plan(options: &JdbcSinkOptions, driver: Arc<dyn Driver>,
         table,
         staging_schema: options.staging_schema.clone(),
         key,
+        deletes: context.input.change_mode == ChangeMode::Changelog,
         create_table: options.create_table,
         evolve_table: options.evolve_table,
         batch_size: options.batch_size.unwrap_or(BATCH_ROWS),
@@ -96,7 +100,7 @@ impl SinkPlan {
         }
     }
 
-    /// Looks at the table without side effects.
+    /// Looks at the table, and at what the user may do, without side effects.
     async fn check(&self, session: &mut dyn Session, driver: &dyn Driver) -> Result<(), Failure> {
         match session.describe(&self.table).await? {
             Some(table) if self.evolve_table && !fit::lacking(&self.input, &table).is_empty() => {
@@ -107,10 +111,10 @@ impl SinkPlan {
                     key: self.key.iter().filter(|k| !lacking.contains(k)).cloned().collect(),
                     ..self.clone()
                 };
-                fit::fit(&rest, &table, driver).map(drop)
+                rights::check(&rest, session, driver, &fit::fit(&rest, &table, driver)?).await
             }
-            Some(table) => fit::fit(self, &table, driver).map(drop),
-            None if self.create_table => Ok(()),
+            Some(table) => rights::check(self, session, driver, &fit::fit(self, &table, driver)?).await,
+            None if self.create_table => rights::check_missing(self, session).await,
             None => Err(fit::missing(self, driver, &session.table_names(self.table.schema.as_deref()).await?)),
         }
     }

@@ -21,6 +21,13 @@ fn as_user(base: &Base, user: &str, password: &str) -> String {
     format!("mysql://{user}:{password}@{rest}")
 }
 
+/// Gives a user a right, from wherever it comes.
+async fn grant(base: &Base, user: &str, right: &str) {
+    for host in ["%", "localhost"] {
+        base.sql(&format!("GRANT {right} ON {}.* TO '{user}'@'{host}'", base.name)).await;
+    }
+}
+
 on_both! {
     async fn a_wrong_password_is_said_at_once_and_not_tried_again(base: &Base) {
         let error = check(&json!({ "url": as_user(base, "karez", "secret-but-wrong"), "table": "t", "createTable": true })).await.unwrap_err();
@@ -51,17 +58,41 @@ on_both! {
         base.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, name TEXT);\nINSERT INTO t VALUES (1, 'a')").await;
         let user = format!("r{}", base.name.chars().rev().take(12).collect::<String>());
         base.sql(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'reader';\nCREATE USER '{user}'@'localhost' IDENTIFIED BY 'reader'")).await;
-        for host in ["%", "localhost"] {
-            base.sql(&format!("GRANT SELECT ON {}.* TO '{user}'@'{host}'", base.name)).await;
-        }
+        grant(base, &user, "SELECT").await;
         let url = as_user(base, &user, "reader");
         // It may read …
         let source = try_source(&json!({ "url": url, "table": "t" }), None).unwrap();
         source.check().await.unwrap();
         // … and not write.
         let sink = try_sink(&json!({ "url": url, "table": "t" }), &StreamSchema::append_only(two_columns())).unwrap();
+        let told = |error: karez_core::Error, command: &str| {
+            let words = ["rows cannot be written to `t`", command, "command denied", "GRANT"];
+            assert!(words.iter().all(|w| error.message().contains(w)) && !error.is_retryable(), "{command}: {error}");
+        };
+        told(sink.check().await.unwrap_err(), "INSERT");
         let error = sink.prepare(&crate::jdbc::run(1), &[]).await.unwrap_err();
         assert!(error.message().contains("denied") && error.message().contains("GRANT") && !error.is_retryable(), "{error}");
+        // What each right of an upsert with deletes is for.
+        let changes = StreamSchema { change_mode: karez_core::ChangeMode::Changelog, ..StreamSchema::append_only(two_columns()) };
+        // A connection keeps the rights it began with.
+        let keyed = || try_sink(&json!({ "url": url, "table": "t", "key": ["id"] }), &changes).unwrap();
+        for right in ["INSERT", "UPDATE", "DELETE"] {
+            told(keyed().check().await.unwrap_err(), right);
+            grant(base, &user, right).await;
+        }
+        let error = keyed().check().await.unwrap_err();
+        assert!(error.message().contains("CREATE command denied") && error.message().contains("stagingSchema"), "{error}");
+        let lossy = json!({ "url": url, "table": "t", "key": ["id"], "guarantee": "at-least-once" });
+        let error = try_sink(&lossy, &changes).unwrap().check().await.unwrap_err();
+        assert!(error.message().contains("temporary table") && error.message().contains("denied"), "{error}");
+        let missing = json!({ "url": url, "table": "missing", "createTable": true });
+        let missing = || try_sink(&missing, &StreamSchema::append_only(two_columns())).unwrap();
+        let error = missing().check().await.unwrap_err();
+        assert!(error.message().contains("createTable") && error.message().contains("CREATE command denied"), "{error}");
+        grant(base, &user, "CREATE").await;
+        keyed().check().await.unwrap();
+        missing().check().await.unwrap();
+        assert_eq!(base.rows("SHOW TABLES").await, ["t"]);
         base.sql(&format!("DROP USER '{user}'@'%';\nDROP USER '{user}'@'localhost'")).await;
     }
 

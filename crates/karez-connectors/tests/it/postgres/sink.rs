@@ -308,14 +308,46 @@ async fn a_user_who_may_only_insert_writes_at_least_once_and_is_told_why_not_exa
     db.run(&format!("GRANT USAGE ON SCHEMA {0} TO plain; GRANT INSERT ON t TO plain", db.schema)).await;
     let url = db.url.replace("karez:karez@", "plain:plain@");
     let exactly = try_sink(&json!({ "url": url, "table": "t" }), &StreamSchema::append_only(two_columns())).unwrap();
+    let error = exactly.check().await.err().unwrap().to_string();
+    assert!(error.contains("may not create tables in the schema") && error.contains("guarantee: at-least-once"), "{error}");
     let error = exactly.prepare(&super::super::jdbc::run(1), &[]).await.err().unwrap().to_string();
     assert!(error.contains("permission denied for schema") && error.contains("guarantee: at-least-once"), "{error}");
     let staging = Db::new().await;
     staging.run(&format!("GRANT ALL ON SCHEMA {} TO plain", staging.schema)).await;
     let config = json!({ "url": url, "table": "t", "stagingSchema": staging.schema });
+    try_sink(&config, &StreamSchema::append_only(two_columns())).unwrap().check().await.unwrap();
     let mut process = Process::start(&config, two_columns(), 1, 1, &[]).await;
     process.write(0, rows(&[(1, "a")])).await;
     let manifest = process.barrier(1).await;
     assert_eq!(outcomes(&process.commit(1, &manifest).await), ["committed"]);
     assert_eq!(db.count("t").await, 1);
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_said_before_the_job_starts() {
+    let db = Db::with("CREATE TABLE t (id bigint PRIMARY KEY, name text, at timestamptz NOT NULL DEFAULT now())").await;
+    let (schema, url) = (&db.schema, db.url.replace("karez:karez@", "plain:plain@"));
+    db.run(&format!("GRANT USAGE ON SCHEMA {schema} TO plain; GRANT SELECT ON t TO plain")).await;
+    let changes = StreamSchema { change_mode: karez_core::ChangeMode::Changelog, ..StreamSchema::append_only(two_columns()) };
+    let check = async |more: Value| {
+        let mut config = json!({ "url": url, "table": "t", "key": ["id"] });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let checked = try_sink(&config, &changes).unwrap().check().await;
+        checked.map_err(|e| if e.is_retryable() { format!("{e} is retryable") } else { e.to_string() })
+    };
+    let lossy = || json!({ "guarantee": "at-least-once" });
+    let cannot = "rows cannot be written to `t`: permission denied for table t";
+    for right in ["INSERT (id, name)", "UPDATE", "DELETE"] {
+        assert!(check(lossy()).await.unwrap_err().contains(cannot), "{right}");
+        db.run(&format!("GRANT {right} ON t TO plain")).await;
+    }
+    check(lossy()).await.unwrap();
+    for more in [json!({}), json!({ "table": "missing", "createTable": true, "guarantee": "at-least-once" })] {
+        let error = check(more).await.unwrap_err();
+        assert!(error.contains(&format!("the user plain may not create tables in the schema {schema}; GRANT")), "{error}");
+    }
+    db.run(&format!("GRANT CREATE ON SCHEMA {schema} TO plain")).await;
+    check(json!({})).await.unwrap();
+    check(json!({ "table": "missing", "createTable": true })).await.unwrap();
+    assert_eq!((db.count("t").await, db.rows("SELECT to_regclass('missing')").await), (0, vec!["NULL".to_owned()]));
 }
