@@ -9,7 +9,8 @@ use karez_core::{BadRecord, CheckpointId, Epoch, Error, Generation, Result};
 use karez_graph::OnError;
 
 use super::super::checkpoints::{Done, commit};
-use super::{AttemptEnd, Coordinator, Waiting, in_the_background};
+use super::requests::Waiting;
+use super::{AttemptEnd, Coordinator, in_the_background};
 use crate::checkpoint::protocol::End;
 use crate::checkpoint::retention::collect;
 use crate::checkpoint::{Decision, Manifest, Participant, savepoint};
