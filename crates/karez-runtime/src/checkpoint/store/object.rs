@@ -12,6 +12,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::runtime::Runtime;
 
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+use super::counted;
 use super::{Creation, DurableStore, StoreCalls, checked};
 
 /// A prefix in a bucket.
@@ -100,7 +102,7 @@ fn wait<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) ->
         .map_err(|e| Error::internal(format!("cannot start the threads for object stores: {e}")))?;
     let (sender, answer) = mpsc::sync_channel(1);
     #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
-    let request = super::counted::operation(request);
+    let request = counted::operation(request);
     runtime.spawn(async move {
         let _ = sender.send(request.await);
     });
@@ -127,11 +129,11 @@ fn not_built(url: &str, feature: &str) -> Result<Arc<dyn ObjectStore>> {
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 macro_rules! called {
     ($builder:expr, $key:path, $calls:expr) => {{
-        let builder = $builder.with_http_connector(super::counted::Counted(Arc::clone(&$calls.meter)));
+        let builder = $builder.with_http_connector(counted::Counted(Arc::clone(&$calls.meter)));
         match &$calls.options {
             None => builder,
             Some(options) => builder
-                .with_retry(super::counted::retries(options))
+                .with_retry(counted::retries(options))
                 // One by one, so that what the environment says of proxies and the like stays.
                 .with_config(<$key>::Client(object_store::ClientConfigKey::Timeout), format!("{}ms", options.timeout.as_millis()))
                 .with_config(<$key>::Client(object_store::ClientConfigKey::ConnectTimeout), format!("{}ms", connect_timeout(options).as_millis())),
