@@ -27,6 +27,8 @@ pub enum Reach {
     Connection,
     /// The job: it fails and restarts by its strategy.
     Job,
+    /// The run: it fails for good, since what its last checkpoint promises cannot be kept, and a restart would go on from there.
+    Run,
 }
 
 /// An error of a job, with the node it happened in once that is known.

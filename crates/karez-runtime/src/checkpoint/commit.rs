@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use karez_core::sink::CommitPermit;
-use karez_core::{BadRecord, CommitOutcome, Committable, Epoch, Error, Result};
+use karez_core::{BadRecord, CommitOutcome, Committable, Epoch, Error, Reach, Result};
 
 use super::storage::CompletedCheckpoint;
 
@@ -81,10 +81,11 @@ impl CommitRound {
                 }
                 CommitOutcome::Lost(error) => {
                     let what = format!(
-                        "what subtask {} wrote for epoch {} can never be committed: those rows are lost",
+                        "what subtask {} wrote for epoch {} can never be committed: those rows are lost, unless they are read again (from an older savepoint, or \
+                         with `--fresh`)",
                         committable.subtask, committable.epoch
                     );
-                    return Err(Error::external(what).at(sink).caused_by(error));
+                    return Err(Error::external(what).reaching(Reach::Run).at(sink).caused_by(error));
                 }
             }
         }

@@ -226,9 +226,9 @@ async fn between_attempts(shared: &Shared, requests: &mut mpsc::UnboundedReceive
     }
 }
 
-/// What only a change of the job or its data can mend fails for good; the same bytes would fail again.
+/// What only a change of the job or its data can mend fails for good, since the same bytes would fail again; and what the checkpoint itself brings about.
 fn is_worth_a_restart(e: &Error) -> bool {
-    e.whose() != karez_core::Whose::User
+    e.whose() != karez_core::Whose::User && e.reach() != karez_core::Reach::Run
 }
 
 /// A run under this process's lock.

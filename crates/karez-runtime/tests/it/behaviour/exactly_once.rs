@@ -104,6 +104,17 @@ async fn a_task_that_panics_fails_the_attempt_and_not_the_process() {
 }
 
 #[tokio::test]
+async fn rows_that_are_lost_before_their_commit_fail_the_run_for_good() {
+    let bench = Bench::new();
+    let (stepped, store, faults) = (Stepped::of(batches(20)), Store::transactional(), Faults::at(&[], false));
+    store.loses_rows.store(true, SeqCst);
+    let handle = bench.start(&counting(exactly_once(1, restarting(5)), &stepped, &faults, &store)).await;
+    let error = fails(&handle).await;
+    assert!(error.contains("those rows are lost") && error.contains("for too short a time"), "{error}");
+    assert_eq!(handle.report().restarts, 0, "a restart would meet the same");
+}
+
+#[tokio::test]
 async fn a_panic_beside_the_tasks_fails_the_job_and_frees_it_for_the_next_start() {
     let bench = Bench::new();
     let (stepped, store, faults) = (Stepped::of(batches(20)), Store::transactional(), Faults::at(&[], false));

@@ -26,6 +26,8 @@ pub struct Store {
     applied: Mutex<BTreeSet<(u64, usize)>>,
     /// Commits that are applied, but whose answer is lost.
     pub lost_answers: AtomicUsize,
+    /// Whether what has been prepared is gone when it is to be committed.
+    pub loses_rows: AtomicBool,
     /// Whether opening a writer waits for ever.
     pub never_opens: AtomicBool,
     /// Whether opening the committer panics.
@@ -57,6 +59,7 @@ impl Store {
             rows: watch::Sender::new(Vec::new()),
             applied: Mutex::default(),
             lost_answers: AtomicUsize::new(0),
+            loses_rows: AtomicBool::new(false),
             never_opens: AtomicBool::new(false),
             committer_panics: AtomicBool::new(false),
             commit_panics: AtomicBool::new(false),
@@ -199,6 +202,9 @@ struct StoreCommitter(Arc<Store>);
 impl Committer for StoreCommitter {
     async fn commit(&mut self, permit: &CommitPermit, committables: &[Committable]) -> Result<Vec<CommitOutcome>> {
         assert!(!self.0.commit_panics.swap(false, SeqCst), "injected into a commit");
+        if self.0.loses_rows.load(SeqCst) {
+            return Ok(committables.iter().map(|_| CommitOutcome::Lost(Error::external("they were kept for too short a time"))).collect());
+        }
         let mut outcomes = Vec::new();
         for committable in committables {
             assert!(committable.epoch <= permit.epoch(), "a commit without permit");
