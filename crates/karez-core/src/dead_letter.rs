@@ -239,13 +239,13 @@ pub fn row_record(batch: &RecordBatch, row: usize, reason: impl Into<String>) ->
     Ok(BadRecord { reason: reason.into(), origin, raw: None, row: Some(row) })
 }
 
-/// The row that [`row_record`] has written, perhaps mended by somebody since, as a batch of `schema` (visible columns).
+/// The row that [`row_record`] has written, perhaps mended by somebody since, as a batch of `schema` (visible columns). A column that is left out is null.
 ///
 /// # Errors
-/// It does not fit: an error of the record.
+/// It does not fit, or has another column: an error of the record.
 pub fn row_batch(schema: &SchemaRef, row: &str) -> Result<RecordBatch> {
     let misfit = |e: arrow::error::ArrowError| Error::record("the row does not fit the node's columns").caused_by(e);
-    let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(schema)).build_decoder().map_err(misfit)?;
+    let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(schema)).with_strict_mode(true).build_decoder().map_err(misfit)?;
     decoder.decode(row.as_bytes()).map_err(misfit)?;
     match decoder.flush().map_err(misfit)? {
         Some(batch) if batch.num_rows() == 1 => Ok(batch),

@@ -22,6 +22,12 @@ impl MessageLetters {
         if plan.changes() {
             return Err(Error::user("a message of changes is not decoded again by itself: it would undo newer changes of its key"));
         }
+        if let Some(column) = plan.metadata.not_in_letters() {
+            return Err(Error::user(format!(
+                "its bytes are the message's value alone, and the column `{column}` of the source's `metadata` is not in them: give the letter a `row` with all \
+                 columns instead of `raw`"
+            )));
+        }
         Ok(Self { decoder: plan.decode.decoder()?, plan })
     }
 }

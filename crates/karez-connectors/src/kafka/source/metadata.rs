@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder, StructBuilder, TimestampMillisecondArray, UInt32Array,
-    new_null_array,
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
@@ -151,7 +150,13 @@ impl MetadataPlan {
         Self { columns: columns.iter().filter_map(|&c| self.columns.get(c).cloned()).collect() }
     }
 
-    /// The columns for rows of which nothing but their origin is known: no key, no headers, no time.
+    /// A column that cannot be told from a letter, which has the value and the origin of a message.
+    pub(super) fn not_in_letters(&self) -> Option<&str> {
+        let known = |key: &MetadataKey| matches!(key, MetadataKey::Topic | MetadataKey::Partition | MetadataKey::Offset);
+        self.columns.iter().find(|(_, key)| !known(key)).map(|(field, _)| field.name().as_str())
+    }
+
+    /// The columns for rows of a letter, as far as its origin tells them ([`Self::not_in_letters`]).
     pub(super) fn of_letter(&self, origin: Option<(TopicPartition, i64)>, rows: usize) -> Result<Vec<ArrayRef>> {
         let known = || origin.as_ref().ok_or_else(|| Error::record("the letter does not say from which topic, partition and offset it came"));
         let columns = self.columns.iter().map(|(field, key)| {
@@ -159,15 +164,9 @@ impl MetadataPlan {
                 MetadataKey::Topic => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&known()?.0.topic, rows))),
                 MetadataKey::Partition => Arc::new(Int32Array::from_value(known()?.0.partition, rows)),
                 MetadataKey::Offset => Arc::new(Int64Array::from_value(known()?.1, rows)),
-                MetadataKey::TimestampType => Arc::new(StringArray::from_iter_values(std::iter::repeat_n("NoTimestampType", rows))),
-                MetadataKey::Headers => {
-                    let mut builder = Builder::new(*key);
-                    if let Builder::Headers(list) = &mut builder {
-                        (0..rows).for_each(|_| list.append(true));
-                    }
-                    builder.finish(&TopicPartition { topic: String::new(), partition: 0 }, rows)
+                MetadataKey::Timestamp | MetadataKey::TimestampType | MetadataKey::Key | MetadataKey::Headers => {
+                    return Err(Error::record(format!("a letter does not hold the column `{}`", field.name())));
                 }
-                MetadataKey::Timestamp | MetadataKey::Key => new_null_array(field.data_type(), rows),
             })
         });
         columns.collect()

@@ -1,5 +1,6 @@
 //! `karez dlq replay`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -76,6 +77,9 @@ pub(super) fn replay(args: &ReplayArgs, format: LogFormat) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     unfit(&job.graph, &letters)?;
+    if let Some(file) = &args.from {
+        real(file, &job, &letters)?;
+    }
     if args.separate_run {
         stateless(&job.graph, &letters)?;
         output::line(format_args!("{} letters are fed in a run of their own", letters.len()))?;
@@ -155,6 +159,27 @@ fn from_file(file: &Path, job: &Opened) -> Result<Vec<Letter>, Failure> {
         return Err(Failure::usage(format!("error: {} holds more than {MAX_AT_ONCE} letters; part it", file.display())));
     }
     Ok(letters)
+}
+
+/// Refuses letters of a file that are none of the job's: another id or node would count a record twice, or at the wrong place.
+fn real(file: &Path, job: &Opened, letters: &[Letter]) -> Result<(), Failure> {
+    let mut sought: HashMap<&str, &Letter> = letters.iter().map(|l| (l.id.as_str(), l)).collect();
+    let mut moved = None;
+    outputs::read(job, &mut |letter| {
+        if let Some(edited) = sought.remove(letter.id.as_str())
+            && edited.node != letter.node
+        {
+            moved = Some(format!("letter {} was refused by `{}`, not by `{}`", letter.id, letter.node, edited.node));
+        }
+        moved.is_none() && !sought.is_empty()
+    })?;
+    let unknown = || Some(format!("the job has no dead letter `{}`", letters.iter().find(|l| sought.contains_key(l.id.as_str()))?.id));
+    match moved.or_else(unknown) {
+        Some(wrong) => {
+            Err(Failure::usage(format!("error: {}: {wrong}; leave `id` and `node` as they were exported, and mend `raw` or `row`", file.display())))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses letters that have been given to the job before.
