@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
+use crate::secrets;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -102,9 +104,10 @@ impl Diagnostics {
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
+        let shown: Arc<str> = secrets::covered(&self.text).into();
         let mut out = String::new();
         for item in &self.items {
-            let report = Shown { item, source: NamedSource::new(&self.file, Arc::clone(&self.text)).with_language("yaml") };
+            let report = Shown { item, source: NamedSource::new(&self.file, Arc::clone(&shown)).with_language("yaml") };
             // Writing to a String cannot fail; a source that cannot be read leaves the message alone.
             if handler.render_report(&mut out, &report).is_err() {
                 out.push_str(&item.message);

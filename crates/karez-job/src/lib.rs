@@ -17,6 +17,7 @@ mod profiles;
 mod read;
 mod schedule;
 pub mod schema;
+mod secrets;
 mod settings;
 mod yaml;
 

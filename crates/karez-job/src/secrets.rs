@@ -1,0 +1,66 @@
+//! Secrets that stand in a file, covered wherever its lines are shown: logs are read by many.
+
+/// The keys whose values are secrets, as they end: `password`, `sslPassword`, `client_secret`.
+const KEYS: [&str; 4] = ["password", "secret", "token", "passphrase"];
+
+/// The text with stars in the place of passwords in URLs, and of what follows such a key. Of the same length, so that places stay what they are.
+pub(crate) fn covered(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for (at, _) in text.match_indices("://") {
+        let authority = &text[at + 3..];
+        let authority = &authority[..authority.find(|c: char| c.is_whitespace() || "\"'/,".contains(c)).unwrap_or(authority.len())];
+        if let Some((user, _)) = authority.rsplit_once('@')
+            && let Some((name, password)) = user.split_once(':')
+        {
+            let begin = at + 3 + name.len() + 1;
+            cover(&mut bytes, text, begin, begin + password.len());
+        }
+    }
+    let lower = text.to_ascii_lowercase();
+    for key in KEYS {
+        for (at, _) in lower.match_indices(key) {
+            let behind = at + key.len();
+            let rest = &text[behind..];
+            // `password=…` in a URL ends with the parameter, `password: …` in YAML with the value.
+            let value = if let Some(value) = rest.strip_prefix('=') {
+                &value[..value.find(|c: char| c.is_whitespace() || "&\"';,}".contains(c)).unwrap_or(value.len())]
+            } else if let Some(value) = rest.trim_start_matches(['"', '\'']).strip_prefix(':') {
+                let value = value.trim_start_matches([' ', '"', '\'']);
+                &value[..value.find(|c: char| "\n\"',}".contains(c)).unwrap_or(value.len())]
+            } else {
+                continue;
+            };
+            let begin = value.as_ptr() as usize - text.as_ptr() as usize;
+            cover(&mut bytes, text, begin, begin + value.trim_end().len());
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+/// Covers these bytes, unless they are the name of a variable.
+fn cover(bytes: &mut [u8], text: &str, begin: usize, end: usize) {
+    if !text[begin..end].starts_with("${") {
+        bytes[begin..end].fill(b'*');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_covered_and_nothing_moves() {
+        for (text, shown) in [
+            ("url: \"postgres://karez:S3cret@db/x\"", "url: \"postgres://karez:******@db/x\""),
+            ("url: jdbc:mysql://db/x?user=a&password=pä@ss&b=1", "url: jdbc:mysql://db/x?user=a&password=******&b=1"),
+            ("{ url: mysql://a:p@ss@db/x, password: hush, n: 1 }", "{ url: mysql://a:****@db/x, password: ****, n: 1 }"),
+            ("  \"trustStorePassword\": \"two words\"\n", "  \"trustStorePassword\": \"*********\"\n"),
+            ("password: ${DB_PASSWORD}\nurl: postgres://a:${P}@db", "password: ${DB_PASSWORD}\nurl: postgres://a:${P}@db"),
+            ("bootstrapServers: kafka://one:9092,two:9092", "bootstrapServers: kafka://one:9092,two:9092"),
+            ("say: the password is asked for", "say: the password is asked for"),
+        ] {
+            assert_eq!(covered(text), shown);
+            assert_eq!(covered(text).len(), text.len());
+        }
+    }
+}
