@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_row_that_does_not_fit_is_an_error_of_the_record() {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
-        for row in ["", "{}", "{\"n\":\"x\"}", "{\"n\":1}{\"n\":2}", "[]"] {
+        for row in ["", "{}", "{\"n\":\"x\"}", "{\"n\":1}{\"n\":2}", "[]", "{\"n\":1,\"m\":2}"] {
             assert_eq!(row_batch(&schema, row).unwrap_err().reach(), crate::Reach::Record, "{row}");
         }
         assert!(row_batch(&schema, "{\"n\":1}").is_ok());

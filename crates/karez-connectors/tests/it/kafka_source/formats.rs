@@ -63,6 +63,19 @@ async fn metadata_become_columns() {
 }
 
 #[tokio::test]
+async fn a_letter_is_decoded_again_from_its_bytes_only_where_they_and_its_origin_are_all_there_is() {
+    let topic = Topic::new(1).await;
+    let source = |metadata| try_source(&topic.config(json!({ "metadata": metadata })), Some(&numbers()), false).unwrap();
+    let mut decoder = source(json!(["topic", "partition", "offset"])).letter_decoder().unwrap();
+    let row = decoder.decode(b"{\"n\":7}", Some("topic=orders partition=3 offset=42")).await.unwrap();
+    assert_eq!(rows_of(&row), ["7|orders|3|42"]);
+    for key in ["timestamp", "timestampType", "key", "headers"] {
+        let refused = source(json!({ "of_message": key })).letter_decoder().err().unwrap().to_string();
+        assert!(refused.contains("`of_message`") && refused.contains("give the letter a `row`"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn the_brokers_own_time_is_the_timestamp_where_it_sets_it() {
     let topic = Topic::with(1, &[("message.timestamp.type", "LogAppendTime")]).await;
     topic.send([topic.record(0, "{\"n\":1}").timestamp(5)]).await;

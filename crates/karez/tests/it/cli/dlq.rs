@@ -304,6 +304,28 @@ fn a_letter_that_does_not_fit_the_job_is_refused_with_its_reason_and_none_is_fed
 }
 
 #[test]
+fn a_repaired_letter_is_taken_only_as_that_letter_and_with_the_columns_of_its_node() {
+    let bench = Bench::new();
+    let running = started(&bench, &followed("letters", "ndjson"));
+    let open = letters(&bench, "open", 2);
+    let id = |node: &str| open.iter().find(|l| l["node"] == node).unwrap()["id"].as_str().unwrap().to_owned();
+    let (source, parsed) = (id("numbers"), id("parsed"));
+    let cases = [
+        (format!(r#"{{"id":"{parsed}","node":"parsed","row":{{"n":2,"txet":"1"}}}}"#), "txet"),
+        (format!(r#"{{"id":"{source}","node":"numbers","row":{{"n":3}}}}"#), "`row` lacks the column `text`: give it its value, or null"),
+        (r#"{"id":"ffffffffffffffff","node":"parsed","row":{"n":2,"text":"1"}}"#.to_owned(), "the job has no dead letter `ffffffffffffffff`"),
+        (format!(r#"{{"id":"{source}","node":"parsed","row":{{"n":3,"text":"1"}}}}"#), "was refused by `numbers`, not by `parsed`"),
+    ];
+    for (letter, why) in cases {
+        bench.file("repaired.ndjson", &letter);
+        let refused = bench.karez(&["dlq", "replay", "numbers", "--from", "repaired.ndjson"]).with(2).err;
+        assert!(refused.contains(why), "`{why}` is missing:\n{refused}");
+    }
+    assert_eq!(letters(&bench, "open", 2), open, "none is queued");
+    stop(&bench, running);
+}
+
+#[test]
 fn what_has_no_letters_to_read_says_so() {
     let bench = Bench::new();
     bench.file("in.ndjson", INPUT);
