@@ -149,8 +149,8 @@ impl Topic {
     }
 
     async fn read_to_the_end(&self) -> krafka::error::Result<Vec<Message>> {
-        self.settled().await?;
         let kafka = Kafka::builder(self.bootstrap.clone()).connect().await?;
+        self.settled(&kafka).await?;
         let consumer = kafka
             .consumer_without_group()
             .isolation_level(IsolationLevel::ReadCommitted)
@@ -193,8 +193,7 @@ impl Topic {
 
     /// Waits for the end of the transactions that are being ended: a commit is answered before its markers are in the log, by a moment, or by the next start
     /// of a broker that was killed. Those that are open may stay so.
-    async fn settled(&self) -> krafka::error::Result<()> {
-        let kafka = Kafka::builder(self.bootstrap.clone()).connect().await?;
+    async fn settled(&self, kafka: &Kafka) -> krafka::error::Result<()> {
         let (admin, since) = (kafka.admin(), Instant::now());
         let described = admin.describe_topics([&self.name], DescribeTopicsOptions::default()).await?.remove(&self.name);
         let described = described.unwrap_or_else(|| Err(krafka::KrafkaError::unknown_topic(&self.name)))?;
@@ -233,7 +232,7 @@ impl Topic {
     /// # Errors
     /// The brokers do not answer in time.
     pub fn settled_blocking(&self) -> std::result::Result<(), String> {
-        blocking(patiently(|| self.settled()))
+        blocking(patiently(|| async { self.settled(&Kafka::builder(self.bootstrap.clone()).connect().await?).await }))
     }
 }
 
