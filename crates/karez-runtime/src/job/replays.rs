@@ -237,7 +237,6 @@ fn without_changes(node: &str, schema: &SchemaRef) -> Result<SchemaRef, String> 
 
 /// A row for a source: what the source could not read of a record is left out of its letter, and must not become null because nobody has looked.
 fn whole(schema: &SchemaRef, row: &str) -> Result<(), String> {
-    dead_letter::row_batch(schema, row).map_err(|e| e.to_string())?;
     let given: serde_json::Map<String, serde_json::Value> = serde_json::from_str(row).map_err(|e| e.to_string())?;
     match schema.fields().iter().find(|f| !given.contains_key(f.name())) {
         Some(missing) => Err(format!("`row` lacks the column `{}`: give it its value, or null", missing.name())),
@@ -252,8 +251,11 @@ fn whole(schema: &SchemaRef, row: &str) -> Result<(), String> {
 pub fn check(graph: &JobGraph, letter: &Letter) -> Result<(), String> {
     let place = place(graph, &letter.node)?;
     match (&letter.row, &letter.raw, place.entry) {
-        (Some(row), _, Entry::Source) => whole(&visible_schema(&place.schema), row),
-        (Some(row), ..) => dead_letter::row_batch(&visible_schema(&place.schema), row).map(drop).map_err(|e| e.to_string()),
+        (Some(row), _, entry) => {
+            let schema = visible_schema(&place.schema);
+            dead_letter::row_batch(&schema, row).map_err(|e| e.to_string())?;
+            if matches!(entry, Entry::Source) { whole(&schema, row) } else { Ok(()) }
+        }
         (None, Some(_), Entry::Source) => {
             let source = graph.vertices[place.vertex].source.as_ref();
             source.map_or(Ok(()), |s| s.source.letter_decoder().map(drop).map_err(|e| e.to_string()))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use karez_core::config::Span;
 use karez_graph::settings::RestartStrategy;
 use karez_graph::{EventTime, Order, RequestedExchange, StreamGraphBuilder};
-use karez_runtime::JobStatus;
+use karez_runtime::{JobHandle, JobStatus};
 
 use super::bench::{Bench, completes, ended, graph, quiet, restarting, settings, until, within};
 use super::operators::{Faults, alarm, hold, recorder, unwritable};
@@ -349,16 +349,22 @@ async fn a_savepoint_that_cannot_be_written_is_an_error_for_who_asked_and_not_fo
     assert_eq!(store.numbers(1), [1, 2]);
 }
 
-#[tokio::test]
-async fn a_stalled_discovery_holds_up_neither_savepoints_nor_a_stop_and_finds_its_splits_in_the_next_run() {
-    let (bench, stepped, store) = (Bench::new(), Stepped::new(false, &["first"]), Store::new());
-    stepped.say_nothing(0);
+/// Starts a job that has read a row and now looks for splits, without an answer.
+async fn looking_in_vain(bench: &Bench, stepped: &Arc<Stepped>, store: &Arc<Store>) -> JobHandle {
     stepped.keeps_looking.store(true, SeqCst);
-    let handle = bench.start(&line(&stepped, &store)).await;
+    let handle = bench.start(&line(stepped, store)).await;
     stepped.push(&[(0, 1, 0)]);
     store.has(1).await;
     stepped.stalled.send_replace(true);
     until("the discovery stalls", || stepped.stalls.load(SeqCst) == 1).await;
+    handle
+}
+
+#[tokio::test]
+async fn a_stalled_discovery_holds_up_neither_savepoints_nor_a_stop_and_finds_its_splits_in_the_next_run() {
+    let (bench, stepped, store) = (Bench::new(), Stepped::new(false, &["first"]), Store::new());
+    stepped.say_nothing(0);
+    let handle = looking_in_vain(&bench, &stepped, &store).await;
     stepped.add("second");
     stepped.push_to(1, &[(0, 2, 0)]);
     within("a savepoint", handle.savepoint(None)).await.unwrap();
@@ -386,12 +392,7 @@ async fn a_cancel_is_answered_while_a_discovery_stalls() {
 #[tokio::test]
 async fn a_split_that_ends_during_a_discovery_is_known_to_be_finished_by_checkpoints_and_behind_it() {
     let (bench, stepped, store) = (Bench::new(), Stepped::new(false, &["first", "second"]), Store::new());
-    stepped.keeps_looking.store(true, SeqCst);
-    let handle = bench.start(&line(&stepped, &store)).await;
-    stepped.push(&[(0, 1, 0)]);
-    store.has(1).await;
-    stepped.stalled.send_replace(true);
-    until("the discovery stalls", || stepped.stalls.load(SeqCst) == 1).await;
+    let handle = looking_in_vain(&bench, &stepped, &store).await;
     stepped.close(0);
     until("the split ends", || stepped.ends.load(SeqCst) == 1).await;
     let finished = || stepped.finished.lock().unwrap().iter().cloned().collect::<Vec<_>>();
