@@ -57,7 +57,7 @@ pub trait Sink: Send + Sync + 'static {
     /// Tries to reach what it writes to, without side effects: creates no table and no file.
     async fn check(&self) -> Result<()>;
 
-    /// How the job takes checkpoints, before [`Self::prepare`]: what a sink keeps prepared outside may not live for ever there.
+    /// How the job takes checkpoints, said when it is planned: what a sink keeps prepared outside may not live for ever there.
     ///
     /// # Errors
     /// It would not live until its commit.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use karez_core::operator::Determinism;
-use karez_core::sink::SinkGuarantee;
+use karez_core::sink::{CheckpointTiming, SinkGuarantee};
 use karez_core::source::Replay;
 
 use crate::bind::{Binding, Bound};
@@ -15,7 +15,9 @@ use crate::validate::Topology;
 const OTHERWISE: &str = "or set `delivery: at-least-once`";
 
 pub(crate) fn check(topology: &Topology<'_>, binding: &Binding, notes: &mut Vec<String>, errors: &mut Errors) {
-    let exactly_once = topology.graph.settings.delivery == Delivery::ExactlyOnce;
+    let settings = &topology.graph.settings;
+    let exactly_once = settings.delivery == Delivery::ExactlyOnce;
+    let timing = CheckpointTiming { interval: settings.checkpoint.interval.0, timeout: settings.checkpoint.timeout.0 };
     for (n, node) in topology.graph.nodes.iter().enumerate() {
         let name = &node.name;
         if let NodeKind::Source { overflow, .. } = &node.kind {
@@ -31,7 +33,13 @@ pub(crate) fn check(topology: &Topology<'_>, binding: &Binding, notes: &mut Vec<
                 );
             }
         }
-        match binding.get(n).map(|b| &b.bound) {
+        let bound = binding.get(n).map(|b| &b.bound);
+        if let Some(Bound::Sink { sink, .. }) = bound
+            && let Err(e) = sink.checkpoints(timing)
+        {
+            errors.push(PlanError::at(name, "config", e.to_string()));
+        }
+        match bound {
             Some(Bound::Source { source, .. }) => {
                 if let Replay::No(why) = source.replay() {
                     if exactly_once {

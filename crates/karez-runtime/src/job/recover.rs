@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use karez_core::sink::{CheckpointTiming, SinkGuarantee, SinkRunContext};
+use karez_core::sink::{SinkGuarantee, SinkRunContext};
 use karez_core::{BadRecord, Committer, Epoch, Error, Result, Sink};
 use karez_graph::JobGraph;
 use karez_graph::settings::Delivery;
@@ -29,13 +29,8 @@ pub(super) struct Recovered {
 /// Chooses the checkpoint, commits what it names, and prepares the sinks.
 pub(super) async fn recover(graph: &JobGraph, options: &JobOptions, recovery: Option<&Recovery>, context: &SinkRunContext) -> Result<Recovered> {
     let sinks: Vec<(&str, &Arc<dyn Sink>)> = graph.vertices.iter().filter_map(|v| v.sink.as_ref()).map(|s| (s.name.as_str(), &s.sink)).collect();
-    let settings = &graph.settings.checkpoint;
-    let timing = CheckpointTiming { interval: settings.interval.0, timeout: settings.timeout.0 };
     let mut committers = HashMap::new();
     for (name, sink) in &sinks {
-        if recovery.is_some() {
-            sink.checkpoints(timing).map_err(|e| e.at(*name))?;
-        }
         let context = SinkRunContext { node: (*name).to_owned(), ..context.clone() };
         if let Some(committer) = sink.committer(&context).await.map_err(|e| e.at(*name))? {
             committers.insert((*name).to_owned(), committer);

@@ -100,6 +100,7 @@ impl KafkaSink {
         let agreed = timeout::agree(kafka, self.plan.settings.transaction_timeout).await?;
         if let Some(timing) = *self.timing.lock().unwrap_or_else(PoisonError::into_inner) {
             timeout::check(agreed, &timing)?;
+            timeout::advise(agreed, &timing);
         }
         *self.timeout.lock().unwrap_or_else(PoisonError::into_inner) = agreed;
         Ok(agreed)

@@ -39,6 +39,12 @@ pub(in crate::kafka) fn check(timeout: Duration, timing: &CheckpointTiming) -> R
             text(timeout)
         )));
     }
+    Ok(())
+}
+
+/// Warns where checkpoints may well not complete within it.
+pub(in crate::kafka) fn advise(timeout: Duration, timing: &CheckpointTiming) {
+    let interval = timing.interval;
     // From the first row behind a barrier to the commit behind the next; and a job that dies just before that must be back by then.
     let needed = interval + interval.max(timing.timeout.min(Duration::from_secs(60))) + Duration::from_secs(30);
     if timeout < needed {
@@ -50,7 +56,6 @@ pub(in crate::kafka) fn check(timeout: Duration, timing: &CheckpointTiming) -> R
             text(needed)
         );
     }
-    Ok(())
 }
 
 /// The broker's limit; none where the user may not ask for it. Then the broker itself refuses a timeout that is too long.

@@ -90,6 +90,21 @@ job:
 }
 
 #[test]
+fn check_compares_a_transactions_time_out_with_the_checkpoints() {
+    let bench = Bench::new();
+    let job = "
+job:
+  name: late
+  delivery: exactly-once
+  checkpoint: { interval: 2m }
+  sources: [ { name: in, connector: generator, config: { kind: fields, rows: 10, fields: [ { type: sequence, name: id } ] } } ]
+  sinks: [ { name: out, connector: kafka, inputs: [in], config: { bootstrapServers: 'localhost:1', topic: t, format: json, transactionTimeout: 1m } } ]
+";
+    let err = bench.karez(&["check", bench.file("job.yaml", job)]).with(2).err;
+    assert!(err.contains("(`checkpoint.interval`), but the broker aborts it after 1 min (`transactionTimeout`)") && err.contains("job.yaml:7:"), "{err}");
+}
+
+#[test]
 fn explain_speaks_text_json_and_mermaid() {
     let bench = Bench::new();
     let job = bench.file("job.yaml", NUMBERS);
