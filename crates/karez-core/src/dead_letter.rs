@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::json_numbers::NumberGuard;
 use crate::schema::StreamSchema;
 use crate::{Error, Result};
 
@@ -247,6 +248,13 @@ pub fn row_batch(schema: &SchemaRef, row: &str) -> Result<RecordBatch> {
     let misfit = |e: arrow::error::ArrowError| Error::record("the row does not fit the node's columns").caused_by(e);
     let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(schema)).with_strict_mode(true).build_decoder().map_err(misfit)?;
     decoder.decode(row.as_bytes()).map_err(misfit)?;
+    if decoder.len() == 1
+        && !decoder.has_partial_record()
+        && let Some(mut numbers) = NumberGuard::of(schema, 1).map_err(misfit)?
+    {
+        numbers.hold(row.as_bytes()).map_err(misfit)?;
+        numbers.judge().map_err(misfit)?;
+    }
     match decoder.flush().map_err(misfit)? {
         Some(batch) if batch.num_rows() == 1 => Ok(batch),
         _ => Err(Error::record("not one row as a JSON object")),
@@ -333,5 +341,17 @@ mod tests {
             assert_eq!(row_batch(&schema, row).unwrap_err().reach(), crate::Reach::Record, "{row}");
         }
         assert!(row_batch(&schema, "{\"n\":1}").is_ok());
+    }
+
+    #[test]
+    fn a_row_with_a_number_that_its_column_would_change_is_an_error_of_the_record() {
+        let schema = [("n", DataType::Int64), ("d", DataType::Decimal128(12, 2))].map(|(name, kind)| Field::new(name, kind, true));
+        let schema: SchemaRef = Arc::new(Schema::new(schema.to_vec()));
+        for row in ["{\"n\":8.5}", "{\"d\":1.239}", "{\"d\":\"1.239\"}", "{\"n\":9007199254740993.0}"] {
+            assert_eq!(row_batch(&schema, row).unwrap_err().reach(), crate::Reach::Record, "{row}");
+        }
+        for row in ["{\"n\":8.0}", "{\"d\":1.230}", "{\"d\":\"1.2\"}"] {
+            assert!(row_batch(&schema, row).is_ok(), "{row}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 
 #[cfg(feature = "csv")]
 pub mod csv;
-pub mod decimal;
 mod decoder;
 pub mod encode;
 #[cfg(feature = "json")]

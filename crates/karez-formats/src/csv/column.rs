@@ -15,7 +15,7 @@ use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
 
-use crate::decimal;
+use karez_core::decimal;
 
 /// Rows of one column, appended one by one and taken as an array.
 pub(super) trait Column: Send {

@@ -5,9 +5,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
+use karez_core::json_numbers::NumberGuard;
 use memchr::memchr2_iter;
-
-use super::guard::DecimalGuard;
 
 /// Most records in one run of arrow-json.
 const RUN_RECORDS: usize = 1024;
@@ -25,7 +24,7 @@ const NESTING_LIMIT: usize = 1_000;
 pub(super) struct General {
     schema: SchemaRef,
     strict: bool,
-    guard: Option<DecimalGuard>,
+    guard: Option<NumberGuard>,
     decoder: Decoder,
     /// Most records that `decoder` takes between two flushes. It has memory for them from the beginning, so that a new one
     /// is cheap only when they are few.
@@ -48,7 +47,7 @@ impl General {
     pub(super) fn try_new(schema: SchemaRef, strict: bool) -> Result<Self, ArrowError> {
         let capacity = RUN_RECORDS_AFTER_FAILURE;
         let decoder = build(&schema, strict, capacity)?;
-        Ok(Self { guard: DecimalGuard::of(&schema), schema, strict, decoder, capacity, run_records: RUN_RECORDS })
+        Ok(Self { guard: NumberGuard::of(&schema, capacity)?, schema, strict, decoder, capacity, run_records: RUN_RECORDS })
     }
 
     /// Decodes `records`, one row each, and tells in their order what became of them.
@@ -97,9 +96,6 @@ impl General {
         if is_nested_too_deep(record) {
             return Err(format!("the record is nested more than {NESTING_LIMIT} levels deep"));
         }
-        if let Some(guard) = &self.guard {
-            guard.check(record)?;
-        }
         let read = self.decoder.decode(record).map_err(reason)?;
         let rows = self.decoder.len();
         if rows == before {
@@ -112,7 +108,7 @@ impl General {
             // arrow-json knows in which state it stopped, and says it.
             return Err(self.decoder.flush().err().map_or_else(|| "the record is truncated".to_owned(), reason));
         }
-        Ok(())
+        self.guard.as_mut().map_or(Ok(()), |guard| guard.hold(record).map_err(reason))
     }
 
     /// Decodes again `records`, each of which arrow-json has read before, though maybe not made a row of it.
@@ -131,7 +127,8 @@ impl General {
 
     /// Makes rows of `records`, which arrow-json holds; false if not all of them were good.
     fn finish(&mut self, records: &[&[u8]], tell: &mut impl FnMut(Outcome)) -> bool {
-        let reason = match self.decoder.flush() {
+        let judged = self.guard.as_mut().map_or(Ok(()), NumberGuard::judge);
+        let reason = match judged.and_then(|()| self.decoder.flush()) {
             Ok(Some(batch)) if batch.num_rows() == records.len() => {
                 tell(Outcome::Rows(batch));
                 return true;
@@ -167,6 +164,9 @@ impl General {
     /// Takes another decoder, for so many records at least: arrow-json's cannot be used again after an error.
     fn renew(&mut self, records: usize) {
         self.capacity = records.max(RUN_RECORDS_AFTER_FAILURE).next_power_of_two();
+        if let Some(guard) = &mut self.guard {
+            guard.clear(self.capacity);
+        }
         match build(&self.schema, self.strict, self.capacity) {
             Ok(decoder) => self.decoder = decoder,
             Err(error) => debug_assert!(false, "the schema has become bad: {error}"),
@@ -206,7 +206,7 @@ fn build(schema: &SchemaRef, strict: bool, records: usize) -> Result<Decoder, Ar
 }
 
 /// What arrow-json says, without the kind of error.
-pub(super) fn reason(error: ArrowError) -> String {
+fn reason(error: ArrowError) -> String {
     match error {
         ArrowError::JsonError(reason) => reason,
         other => other.to_string(),

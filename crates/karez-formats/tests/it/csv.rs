@@ -149,6 +149,15 @@ fn a_decimal_of_more_digits_than_can_be_counted_is_a_bad_record() {
 }
 
 #[test]
+fn a_decimal_with_digits_that_its_scale_has_no_room_for_is_a_bad_record() {
+    let columns = [("d", DataType::Decimal128(10, 2))];
+    let (batch, errors) = decode(&columns, &CsvOptions::default(), b"1.239\n1.2300\n0.001\n12e-1\n");
+    assert_eq!(errors.iter().map(|e| e.length).collect::<Vec<_>>(), [5, 5]);
+    assert!(errors[0].reason.contains("`d`") && errors[0].reason.contains("1.239"), "{}", errors[0].reason);
+    assert_eq!(batch.unwrap().column(0).as_primitive::<Decimal128Type>().values(), &[123, 120]);
+}
+
+#[test]
 fn types_are_inferred_from_values_and_null_markers_do_not_count() {
     let options = CsvOptions { null_markers: vec!["NA".to_owned(), String::new()], ..CsvOptions::default() };
     let text = b"n,d,b,t,day,zip,none,mixed\nNA,NA,true,2013-01-01T10:00:00Z,2013-01-01,01234,NA,1\n1,1,false,2013-01-01 10:00:00.123456,2013-01-02,5,,x\n2,1.5,,,,7,,\n";

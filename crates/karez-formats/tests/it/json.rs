@@ -1,4 +1,4 @@
-//! The predicting decoder gives what arrow-json gives, for every input.
+//! The predicting decoder gives what arrow-json gives, for every input, unless that is another number.
 
 mod reference;
 
@@ -79,7 +79,6 @@ fn read_in_place() -> Vec<DataType> {
         DataType::Decimal128(5, 2),
         DataType::Decimal128(38, 10),
         DataType::Decimal128(10, 0),
-        DataType::Decimal128(10, -2),
     ];
     for unit in [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond] {
         types.push(DataType::Timestamp(unit, None));
@@ -383,6 +382,44 @@ fn a_decimal_of_another_kind_of_value_is_refused_in_the_same_words_when_escapes_
         });
         assert_eq!(reasons[0], reasons[1]);
     }
+}
+
+#[test]
+fn a_number_that_its_column_would_change_makes_its_record_bad_and_says_why() {
+    let reason = |kind: DataType, value: &str| {
+        let schema = schema([("a", kind, true)]);
+        let mut errors = Vec::new();
+        let mut decoder = decoder(&schema);
+        decoder.decode_lines(format!("{{\"a\":{value}}}\n{{\"a\":null}}\n").as_bytes(), true, 10, &mut errors);
+        assert_eq!(decoder.rows(), 2 - errors.len());
+        errors.pop().map(|error| error.reason.strip_prefix("whilst decoding field 'a': ").unwrap().to_owned())
+    };
+    let list = |kind| DataType::List(Arc::new(Field::new_list_field(kind, true)));
+    let milliseconds = DataType::Timestamp(TimeUnit::Millisecond, None);
+    for (kind, value, expected) in [
+        (DataType::Decimal128(12, 2), "1.239", "1.239 has more digits behind the point than decimal(12, 2) keeps"),
+        (DataType::Decimal128(12, 2), "\"1.239\"", "1.239 has more digits behind the point than decimal(12, 2) keeps"),
+        (DataType::Decimal128(12, 2), "\"1.\\u0032\\u00339\"", "1.239 has more digits behind the point than decimal(12, 2) keeps"),
+        (list(DataType::Decimal128(12, 2)), "[1, 1e-3]", "1e-3 has more digits behind the point than decimal(12, 2) keeps"),
+        (DataType::Int64, "8.5", "8.5 is no whole number, as bigint needs"),
+        (list(DataType::Int8), "[8.0, 1e-1]", "1e-1 is no whole number, as tinyint needs"),
+        (DataType::Int64, "9007199254740993.0", "9007199254740993.0 cannot be read exactly as bigint: write it without point and exponent"),
+        (milliseconds.clone(), "1.5", "1.5 is no whole number, as timestamp(3) needs"),
+        (milliseconds, "9223372036854775808", "9223372036854775808 is too large for timestamp(3)"),
+    ] {
+        assert_eq!(reason(kind, value).as_deref(), Some(expected));
+    }
+    for (kind, value) in
+        [(DataType::Decimal128(12, 2), "1.2300"), (DataType::Decimal128(12, 2), "125e-1"), (DataType::Int64, "8.0"), (DataType::UInt64, "1e19")]
+    {
+        assert_eq!(reason(kind, value), None, "{value}");
+    }
+}
+
+#[test]
+fn a_decimal_with_a_negative_scale_is_refused() {
+    let error = JsonDecoder::try_new(schema([("a", DataType::Decimal128(10, -2), true)]), JsonOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("column `a`: decimal(10, -2) cannot be read from JSON: its scale is negative"), "{error}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal256Type};
+use karez_core::decimal;
 use karez_core::{Error, Result};
-use karez_formats::decimal;
 use mysql_async::{Row, Value};
 
 use super::super::server::driver::Chunk;

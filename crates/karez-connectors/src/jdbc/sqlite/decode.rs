@@ -10,8 +10,8 @@ use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use chrono::{NaiveDate, NaiveTime, Timelike, Utc};
+use karez_core::decimal;
 use karez_core::{BadRecord, Result};
-use karez_formats::decimal;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 

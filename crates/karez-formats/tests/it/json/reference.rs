@@ -1,23 +1,105 @@
-//! The reference of the JSON decoder: what arrow-json makes of each record alone. Shared with the fuzz target `ndjson`.
+//! The reference of the JSON decoder: what arrow-json makes of each record alone, unless it changes a number. Shared with the fuzz target `ndjson`.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayData, RecordBatch, StringArray, make_array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
+use arrow::util::display::array_value_to_string;
 use karez_formats::RecordError;
 use karez_formats::json::JsonDecoder;
 
 /// What came out of a block: the rows, the offset of each, and the offset and length of the bad records.
 pub(super) type Decoded = (RecordBatch, Vec<u64>, Vec<(usize, usize)>);
 
-/// What arrow-json makes of one record alone; `None` if it is not exactly one row.
+/// What arrow-json makes of one record alone; `None` if it is not exactly one row, or has another number than the record.
 pub(super) fn arrow_row(schema: &SchemaRef, record: &[u8]) -> Option<RecordBatch> {
-    let mut decoder = ReaderBuilder::new(Arc::clone(schema)).with_batch_size(4).build_decoder().unwrap();
-    let read = decoder.decode(record).ok()?;
-    let batch = decoder.flush().ok()??;
-    (read == record.len() && batch.num_rows() == 1).then_some(batch)
+    let one_row = |builder: ReaderBuilder| {
+        let mut decoder = builder.with_batch_size(4).build_decoder().unwrap();
+        let read = decoder.decode(record).ok()?;
+        let batch = decoder.flush().ok()??;
+        (read == record.len() && batch.num_rows() == 1).then_some(batch)
+    };
+    let row = one_row(ReaderBuilder::new(Arc::clone(schema)))?;
+    let texts: Vec<_> = schema.fields().iter().map(as_text).collect();
+    let texts = one_row(ReaderBuilder::new(Arc::new(Schema::new(texts))).with_coerce_primitive(true)).expect("texts of what was read");
+    // Of two columns with one name, the other is not read.
+    let read = |at: usize| schema.fields()[..at].iter().all(|field| field.name() != schema.field(at).name());
+    let same = (0..row.num_columns()).filter(|at| read(*at)).all(|at| are_same(&row.column(at).to_data(), &texts.column(at).to_data()));
+    same.then_some(row)
+}
+
+/// `field` with text in the place of whole numbers, decimals and what arrow counts as such.
+fn as_text(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        kind if kind.is_integer() || kind.is_decimal() || kind.is_temporal() => DataType::Utf8,
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(as_text).collect()),
+        DataType::List(item) => DataType::List(as_text(item)),
+        DataType::Map(entries, ordered) => DataType::Map(as_text(entries), *ordered),
+        kind => kind.clone(),
+    };
+    Arc::new(Field::clone(field).with_data_type(data_type))
+}
+
+/// Whether the numbers in `values` are those in `texts`.
+fn are_same(values: &ArrayData, texts: &ArrayData) -> bool {
+    let kind = values.data_type();
+    if !matches!(texts.data_type(), DataType::Utf8) || matches!(kind, DataType::Utf8) {
+        return values.child_data().iter().zip(texts.child_data()).all(|(values, texts)| are_same(values, texts));
+    }
+    let counted = match kind {
+        DataType::Date32 | DataType::Time32(_) => values.clone().into_builder().data_type(DataType::Int32).build().unwrap(),
+        kind if kind.is_temporal() => values.clone().into_builder().data_type(DataType::Int64).build().unwrap(),
+        _ => values.clone(),
+    };
+    let (counted, texts) = (make_array(counted), StringArray::from(texts.clone()));
+    (0..counted.len()).filter(|row| counted.is_valid(*row)).all(|row| {
+        let (value, text) = (written(&array_value_to_string(&counted, row).unwrap()), written(texts.value(row)));
+        match kind {
+            // It can be counted only while all its digits fit.
+            DataType::Decimal128(..) if text.as_ref().is_some_and(|text| text.digits_before_exponent > Some(38)) => false,
+            DataType::Decimal256(..) if text.as_ref().is_some_and(|text| text.digits_before_exponent > Some(76)) => false,
+            kind if kind.is_decimal() => text.is_some() && text == value,
+            // A text that is no number, or digits that are a date.
+            kind if kind.is_temporal() && texts.value(row).parse::<i64>().is_ok() => true,
+            _ => text.is_none() || text == value,
+        }
+    })
+}
+
+/// A number, written one way.
+struct Written {
+    negative: bool,
+    /// Without zeros at either end.
+    digits: String,
+    /// Of the last digit.
+    exponent: i64,
+    /// How many digits stood before an exponent.
+    digits_before_exponent: Option<usize>,
+}
+
+impl PartialEq for Written {
+    fn eq(&self, other: &Self) -> bool {
+        (self.negative, &self.digits, self.exponent) == (other.negative, &other.digits, other.exponent)
+    }
+}
+
+fn written(text: &str) -> Option<Written> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(mantissa, exponent)| (mantissa, Some(exponent)));
+    let unsigned = mantissa.strip_prefix(['-', '+']).unwrap_or(mantissa);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let all = format!("{}{fraction}", whole.trim_start_matches('0'));
+    if whole.len() + fraction.len() == 0 || !format!("{whole}{fraction}").bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let power: i64 = exponent.map_or(Ok(0), str::parse).ok()?;
+    let digits = all.trim_end_matches('0');
+    let last = power - fraction.len() as i64 + (all.len() - digits.len()) as i64;
+    let digits = digits.trim_start_matches('0').to_owned();
+    let zero = digits.is_empty();
+    let negative = mantissa.starts_with('-') && !zero;
+    Some(Written { negative, digits, exponent: if zero { 0 } else { last }, digits_before_exponent: exponent.map(|_| all.len()) })
 }
 
 /// What is to come out of `block`, where `row` gives the row of a good record.

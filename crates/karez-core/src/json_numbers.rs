@@ -1,0 +1,305 @@
+//! Numbers that arrow-json would change in silence: it cuts off digits that a decimal's scale has no room for and what stands behind the point of a whole
+//! number, takes whole numbers beyond the 53 bits of a double through one, and overflows on decimals with more digits than it can count (59.3).
+
+use std::sync::Arc;
+
+use arrow::array::types::Decimal256Type;
+use arrow::array::{Array, ArrayData, StringArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::ReaderBuilder;
+use arrow::json::reader::Decoder;
+
+use crate::decimal::{Misfit, Number};
+use crate::sql_type::to_sql;
+
+/// Digits of a whole number that 64 bits have room for.
+const PLAIN_DIGITS: usize = 18;
+
+/// Digits before the point beyond which arrow is not asked: no decimal has more than 76.
+const WHOLE_DIGITS_LIMIT: usize = 127;
+
+/// Digits behind the point beyond which arrow is not asked: it keeps no more than 76, but counts zeros before them.
+const FRACTION_DIGITS_LIMIT: usize = 10_000;
+
+/// Largest exponent that arrow is asked for, to either side.
+const EXPONENT_LIMIT: i64 = 10_000;
+
+/// Characters of a value that are shown in an error.
+const SHOWN_CHARACTERS: usize = 64;
+
+/// Reads the numbers of records as they are written, before arrow-json makes values of them.
+///
+/// # Contract
+///
+/// Each record that arrow-json has taken is [held](Self::hold) here as well; before arrow-json makes rows of some, these are [judged](Self::judge).
+pub struct NumberGuard {
+    /// The columns with numbers that may not be read as they are written.
+    columns: Vec<FieldRef>,
+    /// The same, with text in the place of these numbers.
+    texts: SchemaRef,
+    has_decimals: bool,
+    /// Holds records whose numbers are not plain, at most `capacity` of them.
+    decoder: Option<Decoder>,
+    capacity: usize,
+}
+
+// ===== impl NumberGuard =====
+
+impl NumberGuard {
+    /// A guard of up to `capacity` records at a time; `None` if `schema` has no whole number, no decimal and no instant.
+    ///
+    /// # Errors
+    ///
+    /// A decimal with a negative scale: arrow-json reads every number in it wrong.
+    pub fn of(schema: &Schema, capacity: usize) -> Result<Option<Self>, ArrowError> {
+        if let Some(field) = read(schema.fields()).find(|field| has(field.data_type(), &|kind| scale(kind).is_some_and(|scale| scale < 0))) {
+            let kind = to_sql(field.data_type());
+            return Err(ArrowError::SchemaError(format!("column `{}`: {kind} cannot be read from JSON: its scale is negative", field.name())));
+        }
+        let (columns, texts): (Vec<_>, Vec<_>) = read(schema.fields()).filter_map(|field| Some((Arc::clone(field), as_text(field)?))).unzip();
+        let has_decimals = columns.iter().any(|field| has(field.data_type(), &|kind| scale(kind).is_some()));
+        let guard = Self { columns, texts: Arc::new(Schema::new(texts)), has_decimals, decoder: None, capacity };
+        Ok((!guard.columns.is_empty()).then_some(guard))
+    }
+
+    /// Takes up to `capacity` records from now on, and holds none.
+    pub fn clear(&mut self, capacity: usize) {
+        self.decoder = None;
+        self.capacity = capacity;
+    }
+
+    /// Holds `record`, which arrow-json has taken as one row, until it is judged.
+    ///
+    /// # Errors
+    ///
+    /// arrow-json does not take it again.
+    pub fn hold(&mut self, record: &[u8]) -> Result<(), ArrowError> {
+        if is_plain(record, self.has_decimals) {
+            return Ok(());
+        }
+        if self.decoder.is_none() {
+            let texts = ReaderBuilder::new(Arc::clone(&self.texts)).with_batch_size(self.capacity + 1);
+            // What is no number at all is left to the reader of the numbers.
+            self.decoder = Some(texts.with_coerce_primitive(true).with_ignore_type_conflicts(true).build_decoder()?);
+        }
+        if let Some(decoder) = &mut self.decoder {
+            decoder.decode(record)?;
+        }
+        Ok(())
+    }
+
+    /// Judges the records held, and holds none of them any more.
+    ///
+    /// # Errors
+    ///
+    /// The first number found that its column would change.
+    pub fn judge(&mut self) -> Result<(), ArrowError> {
+        let Some(decoder) = &mut self.decoder else { return Ok(()) };
+        let Some(texts) = decoder.flush().inspect_err(|_| self.decoder = None)? else { return Ok(()) };
+        self.columns.iter().zip(texts.columns()).try_for_each(|(field, texts)| {
+            let judged = judge(field.data_type(), &texts.to_data());
+            judged.map_err(|reason| ArrowError::JsonError(format!("whilst decoding field '{}': {reason}", field.name())))
+        })
+    }
+}
+
+/// The fields that arrow-json fills: of those with one name, the first.
+fn read(fields: &Fields) -> impl Iterator<Item = &FieldRef> {
+    fields.iter().enumerate().filter(|(at, field)| fields[..*at].iter().all(|before| before.name() != field.name())).map(|(_, field)| field)
+}
+
+fn scale(data_type: &DataType) -> Option<i8> {
+    match data_type {
+        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => {
+            Some(*scale)
+        }
+        _ => None,
+    }
+}
+
+/// Whether arrow-json counts the values of this type as whole numbers.
+fn is_whole(data_type: &DataType) -> bool {
+    data_type.is_integer() || (data_type.is_temporal() && !matches!(data_type, DataType::Interval(_)))
+}
+
+fn is_number(data_type: &DataType) -> bool {
+    scale(data_type).is_some() || is_whole(data_type)
+}
+
+/// Whether `test` is true of `data_type` or something in it.
+fn has(data_type: &DataType, test: &dyn Fn(&DataType) -> bool) -> bool {
+    let within = |field: &FieldRef| has(field.data_type(), test);
+    test(data_type)
+        || match data_type {
+            DataType::Struct(fields) => fields.iter().any(within),
+            DataType::RunEndEncoded(_, values) => within(values),
+            DataType::Map(item, _)
+            | DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item)
+            | DataType::FixedSizeList(item, _) => within(item),
+            _ => false,
+        }
+}
+
+fn has_numbers(field: &FieldRef) -> bool {
+    has(field.data_type(), &is_number)
+}
+
+/// `field` with text in the place of its numbers, and without what holds none; `None` if that is all of it. Anything may be null, so that only the reader
+/// of the numbers finds that amiss.
+fn as_text(field: &FieldRef) -> Option<FieldRef> {
+    let data_type = match field.data_type() {
+        kind if is_number(kind) => DataType::Utf8,
+        DataType::Struct(fields) if has_numbers(field) => DataType::Struct(fields.iter().filter_map(as_text).collect()),
+        DataType::List(item) => DataType::List(as_text(item)?),
+        DataType::LargeList(item) => DataType::LargeList(as_text(item)?),
+        DataType::ListView(item) => DataType::ListView(as_text(item)?),
+        DataType::LargeListView(item) => DataType::LargeListView(as_text(item)?),
+        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(as_text(item)?, *length),
+        DataType::RunEndEncoded(ends, values) => DataType::RunEndEncoded(Arc::clone(ends), as_text(values)?),
+        DataType::Map(entries, ordered) if has_numbers(field) => {
+            let DataType::Struct(pair) = entries.data_type() else { return None };
+            // Both are needed for a map, and a key cannot be null.
+            let text = |field: &FieldRef| Field::clone(as_text(field).as_ref().unwrap_or(field)).with_nullable(field.is_nullable());
+            let pair: Vec<_> = pair.iter().map(text).collect();
+            DataType::Map(Arc::new(Field::clone(entries).with_data_type(DataType::Struct(pair.into()))), *ordered)
+        }
+        _ => return None,
+    };
+    Some(Arc::new(Field::clone(field).with_data_type(data_type).with_nullable(true)))
+}
+
+/// Judges the numbers of `data_type`, as texts in `data`.
+fn judge(data_type: &DataType, data: &ArrayData) -> Result<(), String> {
+    if is_number(data_type) {
+        return StringArray::from(data.clone()).iter().flatten().try_for_each(|text| judge_text(data_type, text));
+    }
+    let judge_field = |(field, data): (&FieldRef, &ArrayData)| judge(field.data_type(), data);
+    let children = data.child_data();
+    match data_type {
+        DataType::Struct(fields) => fields.iter().filter(|field| has_numbers(field)).zip(children).try_for_each(judge_field),
+        DataType::Map(entries, _) => {
+            let DataType::Struct(pair) = entries.data_type() else { return Ok(()) };
+            let texts = children.iter().flat_map(ArrayData::child_data);
+            pair.iter().zip(texts).filter(|(field, _)| has_numbers(field)).try_for_each(judge_field)
+        }
+        DataType::RunEndEncoded(_, values) => children.iter().skip(1).try_for_each(|data| judge(values.data_type(), data)),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => children.iter().try_for_each(|data| judge(item.data_type(), data)),
+        _ => Ok(()),
+    }
+}
+
+fn judge_text(data_type: &DataType, text: &str) -> Result<(), String> {
+    match *data_type {
+        DataType::Decimal32(_, scale) => judge_decimal(data_type, text, scale, 9),
+        DataType::Decimal64(_, scale) => judge_decimal(data_type, text, scale, 18),
+        DataType::Decimal128(_, scale) => judge_decimal(data_type, text, scale, 38),
+        DataType::Decimal256(_, scale) => judge_decimal(data_type, text, scale, 76),
+        _ => judge_whole(data_type, text),
+    }
+}
+
+/// `width` is the number of digits that arrow has room for while it reads an exponent.
+fn judge_decimal(data_type: &DataType, text: &str, scale: i8, width: usize) -> Result<(), String> {
+    let Some(number) = Number::of(text) else {
+        // arrow takes some that are none; other texts it refuses.
+        return if text.bytes().all(is_of_number) && !text.is_empty() { Err(format!("{} is no number", shown(text))) } else { Ok(()) };
+    };
+    let (whole, fraction) = number.digits();
+    let is_countable = match text.contains(['e', 'E']) {
+        true => whole + fraction <= width && number.exponent().abs() <= EXPONENT_LIMIT,
+        false => whole <= WHOLE_DIGITS_LIMIT && fraction <= FRACTION_DIGITS_LIMIT,
+    };
+    if !is_countable {
+        return Err("a number has too many digits for a decimal".to_owned());
+    }
+    match number.value::<Decimal256Type>(76, scale) {
+        Err(Misfit::Fraction) => Err(format!("{} has more digits behind the point than {} keeps", shown(text), to_sql(data_type))),
+        // What is too large is arrow's to refuse.
+        Err(Misfit::Size) | Ok(_) => Ok(()),
+    }
+}
+
+fn judge_whole(data_type: &DataType, text: &str) -> Result<(), String> {
+    // Other texts, of a date say, are arrow's to read; and it counts these well.
+    let Some(number) = Number::of(text) else { return Ok(()) };
+    if text.parse::<i64>().is_ok() {
+        return Ok(());
+    }
+    let value = match number.value::<Decimal256Type>(38, 0) {
+        Ok(value) => value.to_i128(),
+        Err(Misfit::Fraction) => return Err(format!("{} is no whole number, as {} needs", shown(text), to_sql(data_type))),
+        Err(Misfit::Size) => None,
+    };
+    // arrow takes what is larger than an instant can be for the last one.
+    let limit = if data_type.is_integer() { i128::MAX } else { i64::MAX.into() };
+    match value.filter(|value| value.abs() <= limit) {
+        // arrow reads it through a double, unless it is a `u64` without point and exponent.
+        Some(value) if text.parse::<u64>().is_ok() || text.parse::<f64>().is_ok_and(|double| double as i128 == value) => Ok(()),
+        Some(_) => Err(format!("{} cannot be read exactly as {}: write it without point and exponent", shown(text), to_sql(data_type))),
+        None => Err(format!("{} is too large for {}", shown(text), to_sql(data_type))),
+    }
+}
+
+/// `text` as an error shows it.
+fn shown(text: &str) -> String {
+    let end = text.char_indices().nth(SHOWN_CHARACTERS).map_or(text.len(), |(at, _)| at);
+    format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
+}
+
+fn is_of_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// Whether a number is one that arrow reads as it is written: whole, without exponent, and not too long.
+fn is_plain_number(number: &[u8]) -> bool {
+    let digits = number.strip_prefix(b"-").unwrap_or(number);
+    digits.len() <= PLAIN_DIGITS && digits.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether all numbers in `record`, which is JSON, are plain; those in texts too, if decimals are read from it.
+fn is_plain(record: &[u8], has_decimals: bool) -> bool {
+    let mut rest = record;
+    while let [byte, behind @ ..] = rest {
+        rest = match byte {
+            b'"' => {
+                let Some(end) = text_end(behind) else { return false };
+                let (text, behind) = behind.split_at(end);
+                // An escape may stand for a digit.
+                if has_decimals && (text.contains(&b'\\') || (text.iter().copied().all(is_of_number) && !is_plain_number(text))) {
+                    return false;
+                }
+                &behind[1..]
+            }
+            b'0'..=b'9' | b'-' => {
+                let end = rest.iter().position(|byte| !is_of_number(*byte)).unwrap_or(rest.len());
+                let (number, behind) = rest.split_at(end);
+                if !is_plain_number(number) {
+                    return false;
+                }
+                behind
+            }
+            _ => behind,
+        };
+    }
+    true
+}
+
+/// Where the quotation mark stands that closes a text; `None` if nothing does.
+fn text_end(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += text.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        if text[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
