@@ -42,7 +42,7 @@ impl GroupAccumulator {
     /// that counts as there, but had none, would have a result of its first nulls that is not null (DataFusion's `NullState`).
     ///
     /// # Errors
-    /// When the function fails on a value (an overflow of a decimal sum); the state is then not to be used again.
+    /// When the function fails on a value, which sums and averages do not; the state is then not to be used again.
     pub fn update(&mut self, input: &AggregateInput, group_indices: &[usize], total_groups: usize) -> Result<(), ExprError> {
         self.count_groups(group_indices, total_groups);
         self.groups

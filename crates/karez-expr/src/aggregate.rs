@@ -13,6 +13,7 @@ use datafusion::logical_expr::expr::AggregateFunction;
 
 use crate::aggregate_call::Aggregate;
 use crate::compiled::CompiledExpr;
+use crate::decimals;
 use crate::error::ExprError;
 use crate::plan::Planner;
 
@@ -35,7 +36,7 @@ pub struct AggregateExpr {
 impl AggregateExpr {
     pub(crate) fn compile(planner: &Planner<'_>, expr: Expr) -> Result<Self, ExprError> {
         let expr = rewrite_ordered_nth_value(expr).map_err(|error| planner.fail(&error))?;
-        let expr = planner.typed(expr)?;
+        let expr = decimals::exact(planner.typed(expr)?, planner.input()).map_err(|error| planner.fail(&error))?;
         let (calls, rest) = split(planner, expr)?;
         let mut compiled = Vec::with_capacity(calls.len());
         for call in &calls {
@@ -95,7 +96,7 @@ impl AggregateExpr {
     /// Computes the result column of the calls' results: one array per call, all of the same length.
     ///
     /// # Errors
-    /// When the arrays do not fit the calls, or an expression over them fails (a division by zero).
+    /// When the arrays do not fit the calls, or an expression over them fails: a division by zero, a sum of decimals with more digits than its type has.
     pub fn finish(&self, results: Vec<ArrayRef>) -> Result<ArrayRef, ExprError> {
         if self.finish.as_column().is_some() && results.len() == 1 {
             return results.into_iter().next().ok_or_else(|| ExprError::new(&*self.text, "no result"));

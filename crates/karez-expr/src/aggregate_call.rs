@@ -1,5 +1,6 @@
 //! [`Aggregate`]: one call of an aggregate function.
 
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
@@ -108,7 +109,16 @@ impl Aggregate {
         self.function.fun().name()
     }
 
-    /// The result as a column named `name`.
+    /// The type of the total in the partial states of a sum of decimals, where it has more bits than the values. Builds that added up in the type of the
+    /// result wrote other states for the same call, which are not to be read as these.
+    pub fn widened(&self) -> Option<&DataType> {
+        let (values, total) = (self.arguments.first()?.data_type(), self.state_fields.first()?.data_type());
+        let decimals = self.function() == "sum" && values.is_decimal() && total.is_decimal();
+        (decimals && discriminant(values) != discriminant(total)).then_some(total)
+    }
+
+    /// The result as [`GroupAccumulator::evaluate`] gives it, as a column named `name`. Of sums and averages of decimals it is in the type in which they
+    /// are added up: [`AggregateExpr::finish`](crate::AggregateExpr::finish) judges whether it fits.
     pub fn field(&self, name: &str) -> Field {
         self.function.field().as_ref().clone().with_name(name).with_nullable(self.function.is_nullable())
     }

@@ -37,6 +37,7 @@ mod aggregate_call;
 mod check;
 mod clock;
 mod compiled;
+mod decimals;
 mod dialect;
 mod error;
 mod expressions;

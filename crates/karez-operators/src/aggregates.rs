@@ -108,10 +108,12 @@ impl Aggregates {
         }
     }
 
-    /// Keys with their types and the texts of the aggregates, for [`karez_core::OperatorSpec::identity`].
+    /// Keys with their types and the texts of the aggregates, for [`karez_core::OperatorSpec::identity`]; behind a sum of decimals that is kept in more
+    /// bits than its values, the type in which it is.
     pub(crate) fn identity(&self) -> String {
         let keys: Vec<String> = self.key_schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
-        let named: Vec<String> = self.named.iter().map(|(name, e)| format!("{name} = {}", e.text())).collect();
+        let widened = |e: &AggregateExpr| e.calls().iter().filter_map(Aggregate::widened).map(|t| format!(" in {t}")).collect::<String>();
+        let named: Vec<String> = self.named.iter().map(|(name, e)| format!("{name} = {}{}", e.text(), widened(e))).collect();
         format!("keyBy [{}] aggregates [{}]", keys.join(", "), named.join(", "))
     }
 

@@ -15,7 +15,7 @@ use crate::{aggregate, functions, shown};
 const GROUPS: usize = 5;
 
 /// Every function, in calls of which each form merges in its own way. `id` is unique.
-const CALLS: [&str; 77] = [
+const CALLS: [&str; 83] = [
     "any_value(same)",
     "array_agg(v order by id)",
     "array_agg(distinct v order by v)",
@@ -34,6 +34,12 @@ const CALLS: [&str; 77] = [
     "sum(distinct v)",
     "sum(v) filter (where b)",
     "sum(cast(x as decimal(20, 4)))",
+    "sum(cast(x as decimal(38, 4)))",
+    "sum(cast(x as decimal(50, 4)))",
+    "sum(distinct cast(x as decimal(38, 4)))",
+    "avg(cast(x as decimal(20, 4)))",
+    "avg(cast(x as decimal(38, 4)))",
+    "avg(distinct cast(x as decimal(20, 4)))",
     "max(v)",
     "max(s)",
     "min(x)",

@@ -338,6 +338,15 @@ impl Job {
         self.out.batches.remove(&port).unwrap_or_default().iter().flat_map(shown).collect()
     }
 
+    /// What was rejected since the last call.
+    pub fn take_rejected(&mut self) -> Vec<BadRecord> {
+        self.agree();
+        if let Some(twin) = &mut self.twin {
+            twin.out.rejected.clear();
+        }
+        std::mem::take(&mut self.out.rejected)
+    }
+
     /// As [`take`](Self::take), sorted.
     pub fn sorted(&mut self, port: usize) -> Vec<String> {
         let mut rows = self.take(port);
