@@ -7,6 +7,7 @@ mod edited;
 mod filter;
 mod ledger;
 mod list;
+mod no_letters;
 mod outputs;
 mod replay;
 mod show;

@@ -36,7 +36,7 @@ pub(super) fn show(args: &ShowArgs) -> Outcome {
     let job = args.job.open()?;
     let ledger = Ledger::of(&job)?;
     let mut letters = Vec::new();
-    outputs::read(&job, &mut |letter| {
+    let no_letters = outputs::read(&job, &mut |letter| {
         let named = args.ids.is_empty() || args.ids.contains(&letter.id);
         if named && args.filter.takes(&letter, &ledger) {
             letters.push(letter);
@@ -49,7 +49,7 @@ pub(super) fn show(args: &ShowArgs) -> Outcome {
     if let Some(file) = &args.export {
         let text: String = letters.iter().map(|l| edited::json(l, None).to_string() + "\n").collect();
         std::fs::write(file, text).map_err(|e| Failure::failed(format!("error: cannot write {}: {e}", file.display())))?;
-        output::line(format_args!("{} dead letters in {}", letters.len(), file.display()))?;
+        output::line(format_args!("{} dead letters in {}{}", letters.len(), file.display(), no_letters.summary()))?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.json {

@@ -2,6 +2,7 @@
 
 mod event_time;
 mod example;
+mod no_letters;
 mod outputs;
 
 use std::time::Duration;
