@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::super::connectors::table;
 use super::super::{Outcome, output};
-use super::filter::Filter;
+use super::filter::{Filter, Sieve};
 use super::ledger::{Ledger, Status};
 use super::{DlqJob, instant, outputs, plain};
 
@@ -70,8 +70,9 @@ pub(super) fn list(args: &ListArgs) -> Outcome {
     let mut total = Group::default();
     let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
     let mut newest: Vec<Letter> = Vec::new();
+    let mut sieve = Sieve::new(&args.filter, &ledger);
     let no_letters = outputs::read(&job, &mut |letter| {
-        if !args.filter.takes(&letter, &ledger) {
+        if !sieve.takes(&letter) {
             return true;
         }
         let status = ledger.status(&letter.id);
@@ -89,6 +90,7 @@ pub(super) fn list(args: &ListArgs) -> Outcome {
         }
         true
     })?;
+    sieve.check(&job.file.graph)?;
     keep_newest(&mut newest, args.limit);
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(_, g)| std::cmp::Reverse(g.letters));

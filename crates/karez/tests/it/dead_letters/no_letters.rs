@@ -132,3 +132,30 @@ fn of_many_that_are_no_letters_a_few_are_told_and_the_others_counted() {
     let missing = bench.karez(&["dlq", "show", "numbers", "ffffffffffffffff"]).with(1).err;
     assert!(missing.contains("1000 records that are no letters") && missing.contains("there is no dead letter `ffffffffffffffff`"), "{missing}");
 }
+
+#[test]
+fn a_node_that_the_job_does_not_have_is_refused_and_the_jobs_nodes_are_named() {
+    let bench = stopped("connector: file, config: { path: letters, format: ndjson, rollInterval: 50ms }");
+    for command in [&["dlq", "list", "numbers"][..], &["dlq", "show", "numbers"], &["dlq", "replay", "numbers"]] {
+        let refused = bench.karez(&[command, &["--node", "parsd"]].concat()).with(2).err;
+        for text in ["the job has no node `parsd`; did you mean `parsed`?", "its nodes are ", "numbers", "out"] {
+            assert!(refused.contains(text), "`{text}` is missing:\n{refused}");
+        }
+        bench.karez(&[command, &["--node", "out"]].concat()).with(0);
+    }
+    // The letters of a node that the job had before are listed all the same.
+    bench.file("job.yaml", &JOB.replace("OUTPUT", "connector: file, config: { path: letters, format: ndjson }").replace("parsed", "cast"));
+    assert!(bench.karez(&["dlq", "list", "numbers", "--node", "parsed"]).with(0).out.contains("1 dead letters"));
+}
+
+#[test]
+fn a_run_without_letters_is_told_with_those_that_have_some() {
+    let bench = stopped("connector: file, config: { path: letters, format: ndjson, rollInterval: 50ms }");
+    let run = letters(&bench, "numbers", "open", 2)[0]["run"].as_str().unwrap().to_owned();
+    for command in [&["dlq", "list", "numbers"][..], &["dlq", "show", "numbers"], &["dlq", "replay", "numbers"]] {
+        let told = bench.karez(&[command, &["--run", "gone"]].concat()).with(0).err;
+        assert!(told.contains(&format!("no dead letter is of run `gone`; runs that have some, the newest first: {run}")), "{told}");
+    }
+    let theirs = bench.karez(&["dlq", "list", "numbers", "--run", &run]).with(0);
+    assert!(theirs.out.contains("2 dead letters") && theirs.err.is_empty(), "{}", theirs.err);
+}
