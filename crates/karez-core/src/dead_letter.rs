@@ -241,12 +241,7 @@ pub fn row_record(batch: &RecordBatch, row: usize, reason: impl Into<String>) ->
     let origin =
         batch.column_by_name(ORIGIN_COLUMN).and_then(|c| c.as_string_opt::<i32>()).filter(|c| c.is_valid(row)).map(|c| c.value(row).to_owned());
     let visible = crate::schema::visible_batch(&batch.slice(row, 1))?;
-    let mut json = Vec::new();
-    let mut writer = arrow::json::LineDelimitedWriter::new(&mut json);
-    writer.write(&visible)?;
-    writer.finish()?;
-    let row = String::from_utf8_lossy(&json).trim_end().to_owned();
-    Ok(BadRecord { reason: reason.into(), origin, raw: None, row: Some(row) })
+    Ok(BadRecord { reason: reason.into(), origin, raw: None, row: Some(crate::row_json::rows(&visible, false)?) })
 }
 
 /// The row that [`row_record`] has written, perhaps mended by somebody since, as a batch of `schema` (visible columns). A column that is left out is null.
@@ -269,7 +264,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        BinaryArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
+        BinaryArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, StringArray, Time32SecondArray, TimestampMicrosecondArray,
         TimestampMillisecondArray,
     };
     use arrow::datatypes::Int32Type;
@@ -367,6 +362,20 @@ mod tests {
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
         let record = row_record(&batch, 0, "").unwrap();
         assert_eq!(row_batch(&batch.schema(), &record.row.unwrap()).unwrap(), batch);
+    }
+
+    #[test]
+    fn a_date_or_an_instant_that_has_no_text_goes_to_json_as_its_number_and_back() {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("date", Arc::new(Date32Array::from(vec![i32::MAX]))),
+            ("at", Arc::new(TimestampMillisecondArray::from(vec![i64::MAX]).with_timezone("UTC"))),
+            ("list", Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Date32Type, _, _>([Some([Some(i32::MIN), Some(0)])]))),
+            ("time", Arc::new(Time32SecondArray::from(vec![-1]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let row = row_record(&batch, 0, "").unwrap().row.unwrap();
+        assert_eq!(row, r#"{"date":2147483647,"at":9223372036854775807,"list":[-2147483648,"1970-01-01"],"time":-1}"#);
+        assert_eq!(row_batch(&batch.schema(), &row).unwrap(), batch);
     }
 
     #[test]
