@@ -28,6 +28,13 @@ pub(crate) struct DlqArgs {
     command: DlqCommand,
 }
 
+impl DlqArgs {
+    /// Whether the letters are fed in a run of their own.
+    pub(crate) const fn runs_a_job(&self) -> bool {
+        matches!(&self.command, DlqCommand::Replay(args) if args.separate_run)
+    }
+}
+
 #[derive(Subcommand)]
 enum DlqCommand {
     /// Count the dead letters of a job by node and reason.

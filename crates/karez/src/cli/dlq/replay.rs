@@ -43,7 +43,7 @@ pub(crate) struct ReplayArgs {
     /// Where the last run is over: feed the letters in a run of their own, in which the sources read nothing. Only where nothing on the way of the letters
     /// keeps state, and no sink replaces what the run before wrote.
     #[arg(long)]
-    separate_run: bool,
+    pub(super) separate_run: bool,
 }
 
 pub(super) fn replay(args: &ReplayArgs, format: LogFormat) -> Outcome {

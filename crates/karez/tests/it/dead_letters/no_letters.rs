@@ -159,3 +159,20 @@ fn a_run_without_letters_is_told_with_those_that_have_some() {
     let theirs = bench.karez(&["dlq", "list", "numbers", "--run", &run]).with(0);
     assert!(theirs.out.contains("2 dead letters") && theirs.err.is_empty(), "{}", theirs.err);
 }
+
+#[test]
+fn what_connectors_have_to_say_is_not_told_by_commands_that_run_no_job_unless_asked_for() {
+    let letters = Topic::create(&service("KAFKA_BOOTSTRAP"), &unique("letters"), 1).unwrap();
+    let (servers, name) = (&letters.bootstrap, &letters.name);
+    let bench = Bench::new();
+    let output =
+        format!(r#"connector: kafka, config: {{ bootstrapServers: "{servers}", topic: {name}, format: json, transactionalIdPrefix: {name} }}"#);
+    bench.file("in.ndjson", "");
+    bench.file("job.yaml", &JOB.replace("OUTPUT", &output));
+    for command in [&["check", "job.yaml"][..], &["dlq", "list", "job.yaml"]] {
+        let quiet = bench.karez(command).with(0).err;
+        assert!(!quiet.contains("INFO"), "{quiet}");
+        let asked = bench.command(command).env("KAREZ_LOG", "info").output().unwrap();
+        assert!(String::from_utf8(asked.stderr).unwrap().contains("INFO"), "{command:?}");
+    }
+}
