@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::json_numbers::NumberGuard;
-use crate::schema::StreamSchema;
+use crate::schema::{ORIGIN_COLUMN, StreamSchema};
 use crate::{Error, Result};
 
 /// A record at fault.
@@ -147,8 +147,9 @@ pub fn read_schema(raw_as_hex: bool) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// Letters read back from a batch of [`read_schema`], as far as it has the columns: `id` and `run` were not always there.
-pub fn from_batch(batch: &RecordBatch) -> Result<Vec<Letter>> {
+/// Letters read back from a batch of [`read_schema`], as far as it has the columns: `id` and `run` were not always there. In the place of a row that is no
+/// letter stands why, and its origin where the rows carry one.
+pub fn from_batch(batch: &RecordBatch) -> Result<Vec<Result<Letter, BadRecord>>> {
     let text = |name: &str| batch.column_by_name(name).map(|c| cast(c, &DataType::Utf8)).transpose();
     let (jobs, nodes, reasons, origins) = (text("job")?, text("node")?, text("reason")?, text("origin")?);
     let (rows, runs, ids) = (text("row")?, text("run")?, text("id")?);
@@ -159,26 +160,38 @@ pub fn from_batch(batch: &RecordBatch) -> Result<Vec<Letter>> {
         // Formats without null have empty texts.
         (column.is_valid(row) && !column.value(row).is_empty()).then(|| column.value(row).to_owned())
     };
-    let mut letters = Vec::with_capacity(batch.num_rows());
-    for row in 0..batch.num_rows() {
+    let needed = |name: &str, column: &Option<ArrayRef>, row: usize| get(column, row).ok_or_else(|| lacks(name));
+    let letter = |row: usize| {
+        let time = times.as_ref().map(|t| t.as_primitive::<TimestampMillisecondType>()).filter(|t| t.is_valid(row));
         let mut letter = Letter {
             id: get(&ids, row).unwrap_or_default(),
-            time_ms: times.as_ref().map_or(0, |t| t.as_primitive::<TimestampMillisecondType>().value(row)),
-            job: get(&jobs, row).unwrap_or_default(),
+            time_ms: time.ok_or_else(|| lacks("time"))?.value(row),
+            job: needed("job", &jobs, row)?,
             run: get(&runs, row).unwrap_or_default(),
-            node: get(&nodes, row).unwrap_or_default(),
+            node: needed("node", &nodes, row)?,
             reason: get(&reasons, row).unwrap_or_default(),
             origin: get(&origins, row),
-            raw: raw.map(|column| bytes_at(column, row)).transpose()?.flatten(),
+            raw: raw.map(|column| bytes_at(column, row)).transpose().map_err(|e| format!("its `raw`: {e}"))?.flatten(),
             row: get(&rows, row),
         };
         if letter.id.is_empty() {
+            // Runs have been named for as long as letters have had ids.
+            if !letter.run.is_empty() {
+                return Err(lacks("id"));
+            }
             let bad = BadRecord { reason: String::new(), origin: letter.origin.clone(), raw: letter.raw.clone(), row: letter.row.clone() };
             letter.id = stable_id(&letter.run, &letter.node, &bad, 0);
         }
-        letters.push(letter);
-    }
-    Ok(letters)
+        let whole = letter.id.len() == 16 && letter.id.bytes().all(|b| b.is_ascii_hexdigit());
+        if whole { Ok(letter) } else { Err(format!("its `id` is `{}`, and not sixteen hexadecimal digits", letter.id)) }
+    };
+    let places = text(ORIGIN_COLUMN)?;
+    let no_letter = |row: usize, reason: String| BadRecord { reason, origin: get(&places, row), ..BadRecord::default() };
+    Ok((0..batch.num_rows()).map(|row| letter(row).map_err(|reason| no_letter(row, reason))).collect())
+}
+
+fn lacks(column: &str) -> String {
+    format!("it has no `{column}`")
 }
 
 fn bytes_at(column: &ArrayRef, row: usize) -> Result<Option<Bytes>> {
@@ -226,18 +239,10 @@ mod hex_option {
 
 /// A row of a batch as a bad record: its visible columns as JSON, its origin where it carries one.
 pub fn row_record(batch: &RecordBatch, row: usize, reason: impl Into<String>) -> Result<BadRecord> {
-    let origin = batch
-        .column_by_name(crate::schema::ORIGIN_COLUMN)
-        .and_then(|c| c.as_string_opt::<i32>())
-        .filter(|c| c.is_valid(row))
-        .map(|c| c.value(row).to_owned());
+    let origin =
+        batch.column_by_name(ORIGIN_COLUMN).and_then(|c| c.as_string_opt::<i32>()).filter(|c| c.is_valid(row)).map(|c| c.value(row).to_owned());
     let visible = crate::schema::visible_batch(&batch.slice(row, 1))?;
-    let mut json = Vec::new();
-    let mut writer = arrow::json::LineDelimitedWriter::new(&mut json);
-    writer.write(&visible)?;
-    writer.finish()?;
-    let row = String::from_utf8_lossy(&json).trim_end().to_owned();
-    Ok(BadRecord { reason: reason.into(), origin, raw: None, row: Some(row) })
+    Ok(BadRecord { reason: reason.into(), origin, raw: None, row: Some(crate::row_json::rows(&visible, false)?) })
 }
 
 /// The row that [`row_record`] has written, perhaps mended by somebody since, as a batch of `schema` (visible columns). A column that is left out is null.
@@ -266,7 +271,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use arrow::array::{BinaryArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{
+        BinaryArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, StringArray, Time32SecondArray, TimestampMicrosecondArray,
+        TimestampMillisecondArray,
+    };
     use arrow::datatypes::Int32Type;
 
     use super::*;
@@ -285,10 +293,14 @@ mod tests {
         }
     }
 
+    fn read(batch: &RecordBatch) -> Vec<Letter> {
+        from_batch(batch).unwrap().into_iter().map(Result::unwrap).collect()
+    }
+
     #[test]
     fn letters_are_read_back_as_they_were_written() {
         let letters = vec![letter(), Letter { raw: None, row: Some("{}".into()), ..letter() }];
-        assert_eq!(from_batch(&to_batch(&letters).unwrap()).unwrap(), letters);
+        assert_eq!(read(&to_batch(&letters).unwrap()), letters);
     }
 
     #[test]
@@ -297,15 +309,41 @@ mod tests {
         let mut columns = batch.columns().to_vec();
         columns[5] = Arc::new(StringArray::from(vec!["00ff616263"]));
         let batch = RecordBatch::try_new(read_schema(true), columns).unwrap();
-        assert_eq!(from_batch(&batch).unwrap(), [letter()]);
+        assert_eq!(read(&batch), [letter()]);
     }
 
     #[test]
     fn a_letter_of_an_output_without_ids_gets_the_same_one_each_time() {
         let batch = to_batch(&[letter()]).unwrap().project(&[0, 1, 2, 3, 4, 5, 6]).unwrap();
-        let (one, two) = (from_batch(&batch).unwrap(), from_batch(&batch).unwrap());
+        let (one, two) = (read(&batch), read(&batch));
         assert_eq!(one, two);
         assert_eq!(one[0].id.len(), 16);
+    }
+
+    #[test]
+    fn a_row_that_is_no_letter_is_answered_in_its_place_with_its_origin_and_the_others_are_letters() {
+        let batch = to_batch(&[letter(), letter(), letter(), letter(), letter(), letter()]).unwrap();
+        let mut columns = batch.columns().to_vec();
+        columns[0] = Arc::new(TimestampMillisecondArray::from(vec![Some(5), Some(5), Some(5), None, Some(5), Some(5)]).with_timezone("UTC"));
+        columns[2] = Arc::new(StringArray::from(vec![Some("n"), None, Some("n"), Some("n"), Some("n"), Some("n")]));
+        columns[5] = Arc::new(StringArray::from(vec!["00", "00", "0g", "00", "00", "00"]));
+        columns[8] = Arc::new(StringArray::from(vec![Some("0123456789abcdef"), None, None, None, Some("0123456"), None]));
+        let fields = read_schema(true).fields().iter().cloned().chain([Arc::new(crate::schema::origin_field())]).collect::<Vec<_>>();
+        columns.push(Arc::new(StringArray::from_iter_values((0..6).map(|n| format!("offset={n}")))));
+        let schema = Arc::new(Schema::new(fields.into_iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()));
+        let rows = from_batch(&RecordBatch::try_new(schema, columns).unwrap()).unwrap();
+        assert!(rows[0].is_ok());
+        let told: Vec<_> = rows.into_iter().filter_map(Result::err).map(|b| format!("{}: {}", b.origin.unwrap(), b.reason)).collect();
+        assert_eq!(
+            told,
+            [
+                "offset=1: it has no `node`",
+                "offset=2: its `raw`: `0g` are no bytes in hexadecimal",
+                "offset=3: it has no `time`",
+                "offset=4: its `id` is `0123456`, and not sixteen hexadecimal digits",
+                "offset=5: it has no `id`",
+            ]
+        );
     }
 
     #[test]
@@ -332,6 +370,20 @@ mod tests {
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
         let record = row_record(&batch, 0, "").unwrap();
         assert_eq!(row_batch(&batch.schema(), &record.row.unwrap()).unwrap(), batch);
+    }
+
+    #[test]
+    fn a_date_or_an_instant_that_has_no_text_goes_to_json_as_its_number_and_back() {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("date", Arc::new(Date32Array::from(vec![i32::MAX]))),
+            ("at", Arc::new(TimestampMillisecondArray::from(vec![i64::MAX]).with_timezone("UTC"))),
+            ("list", Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Date32Type, _, _>([Some([Some(i32::MIN), Some(0)])]))),
+            ("time", Arc::new(Time32SecondArray::from(vec![-1]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let row = row_record(&batch, 0, "").unwrap().row.unwrap();
+        assert_eq!(row, r#"{"date":2147483647,"at":9223372036854775807,"list":[-2147483648,"1970-01-01"],"time":-1}"#);
+        assert_eq!(row_batch(&batch.schema(), &row).unwrap(), batch);
     }
 
     #[test]

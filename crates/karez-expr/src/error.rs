@@ -6,6 +6,9 @@ use std::ops::Range;
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 
+/// Characters of an expression that a row's error shows.
+const MAX_TEXT_CHARS: usize = 100;
+
 /// Why an expression could not be compiled or evaluated.
 ///
 /// Shown (`Display`) as the message with its suggestion; the text and the place in it are for the caller, who knows the file
@@ -47,6 +50,15 @@ impl ExprError {
     /// An error about the whole of `text`.
     pub fn new(text: impl Into<String>, message: impl Into<String>) -> Self {
         Self { message: message.into(), text: text.into(), span: None, suggestion: None }
+    }
+
+    /// What is wrong with a row, for a person who sees neither job nor file: the message says the value, the text the column.
+    pub(crate) fn of_a_row(self) -> String {
+        match self.text.char_indices().nth(MAX_TEXT_CHARS) {
+            _ if self.text.is_empty() => self.message,
+            None => format!("{} (in `{}`)", self.message, self.text),
+            Some((end, _)) => format!("{} (in `{}…`)", self.message, &self.text[..end]),
+        }
     }
 
     pub(crate) fn at(mut self, span: Option<Span>) -> Self {

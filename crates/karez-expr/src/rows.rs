@@ -13,7 +13,7 @@ use crate::error::ExprError;
 pub struct RowFailure {
     /// Index into the batch.
     pub row: usize,
-    /// What the row did wrong.
+    /// What the row did wrong, and in which expression.
     pub reason: String,
 }
 
@@ -47,7 +47,7 @@ pub fn evaluate_rows<T>(batch: &RecordBatch, f: impl Fn(&RecordBatch) -> Result<
         match length {
             0 => return Err(error),
             1 => {
-                failures.push(RowFailure { row: offset, reason: error.message });
+                failures.push(RowFailure { row: offset, reason: error.of_a_row() });
                 continue;
             }
             _ => {}

@@ -1,12 +1,9 @@
 //! Rows on which an expression fails become bad records; the others go on.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, AsArray};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::record_batch::RecordBatch;
 use karez_core::schema::{ORIGIN_COLUMN, visible_batch};
-use karez_core::{BadRecord, Error, Output, Result};
+use karez_core::{BadRecord, Error, Output, Result, row_json};
 use karez_expr::{Evaluated, ExprError, evaluate_rows};
 
 /// Evaluates `f` over the rows for which it succeeds and rejects the others. Gives the result and the good rows.
@@ -34,12 +31,6 @@ pub(crate) fn bad_record(batch: &RecordBatch, row: usize, reason: String) -> Res
 /// The visible columns of a row as a JSON object.
 pub(crate) fn row_json(batch: &RecordBatch, row: usize) -> Result<String> {
     let row = visible_batch(&batch.slice(row, 1))?;
-    let mut text = Vec::new();
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut text);
     // A type that JSON writing does not know does not make the record less bad: the reason is what matters.
-    if let Err(e) = writer.write(&row).and_then(|()| writer.finish()) {
-        return Ok(format!("(cannot be shown as JSON: {e})"));
-    }
-    drop(writer);
-    String::from_utf8(text).map(|t| t.trim_end().to_owned()).map_err(|e| Error::internal("JSON of a row").caused_by(Arc::new(e)))
+    Ok(row_json::rows(&row, true).unwrap_or_else(|e| format!("(cannot be shown as JSON: {e})")))
 }

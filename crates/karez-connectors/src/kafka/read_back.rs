@@ -25,8 +25,8 @@ pub(super) fn read_back(sink: &Value) -> Result<Option<ReadBack>, ConfigErrors> 
     }
     config.insert("topic".into(), json!(format!("{}{topic}", options.topic_prefix)));
     config.entry("format").or_insert_with(|| json!("json"));
-    // Nobody is told how far a look has come.
-    let once = [("startFrom", "earliest"), ("stopAt", "latest"), ("commitMode", "off")];
+    // Nobody is told how far a look has come. What is no letter is to be known of, a message without a value too.
+    let once = [("startFrom", "earliest"), ("stopAt", "latest"), ("commitMode", "off"), ("nullPayload", "error")];
     config.extend(once.map(|(key, value)| (key.to_owned(), json!(value))));
     let binary_as_hex = matches!(options.format, Some(MessageFormat::Csv(_)));
     Ok(Some(ReadBack { config: config.into(), binary_as_hex, nothing_yet: false }))
@@ -50,7 +50,7 @@ mod tests {
             config,
             json!({
                 "bootstrapServers": "a:1", "properties": { "security.protocol": "SSL" }, "topic": "dev-letters", "format": "json",
-                "startFrom": "earliest", "stopAt": "latest", "commitMode": "off"
+                "startFrom": "earliest", "stopAt": "latest", "commitMode": "off", "nullPayload": "error"
             })
         );
         assert!(read_back(&json!({ "bootstrapServers": "a:1", "topicColumn": "job" })).unwrap().is_none());

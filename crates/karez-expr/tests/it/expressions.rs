@@ -142,7 +142,7 @@ fn a_division_by_zero_is_narrowed_to_its_rows() {
     let filter = functions().compile_predicate("10 / (userId - 2) < 0", &batch.schema()).unwrap();
     let result = evaluate_rows(&batch, |batch| filter.select(batch)).unwrap();
     assert_eq!(result.failures.len(), 1);
-    assert_eq!((result.failures[0].row, result.failures[0].reason.as_str()), (1, "division by zero"));
+    assert_eq!((result.failures[0].row, result.failures[0].reason.as_str()), (1, "division by zero (in `10 / (userId - 2) < 0`)"));
     assert_eq!(result.value.num_rows(), 2);
 }
 

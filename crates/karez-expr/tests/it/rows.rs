@@ -39,7 +39,7 @@ fn one_bad_row_of_many_is_found_in_logarithmic_calls() {
         no_negatives(b)
     })
     .unwrap();
-    assert_eq!(result.failures, [RowFailure { row: 5000, reason: "-7 is negative".into() }]);
+    assert_eq!(result.failures, [RowFailure { row: 5000, reason: "-7 is negative (in `v`)".into() }]);
     assert_eq!(result.value, 8191);
     assert_eq!(calls.get(), 1 + 2 * 13 + 1);
 }

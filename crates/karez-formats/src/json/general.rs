@@ -1,7 +1,9 @@
 //! The general path: records that arrow-json decodes, many at a time, the bad ones told from the good.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
@@ -128,18 +130,18 @@ impl General {
     /// Makes rows of `records`, which arrow-json holds; false if not all of them were good.
     fn finish(&mut self, records: &[&[u8]], tell: &mut impl FnMut(Outcome)) -> bool {
         let judged = self.guard.as_mut().map_or(Ok(()), NumberGuard::judge);
-        let reason = match judged.and_then(|()| self.decoder.flush()) {
+        let error = match judged.and_then(|()| self.decoder.flush()) {
             Ok(Some(batch)) if batch.num_rows() == records.len() => {
                 tell(Outcome::Rows(batch));
                 return true;
             }
-            Ok(_) => "arrow-json lost a row".to_owned(),
-            Err(error) => reason(error),
+            Ok(_) => ArrowError::JsonError("arrow-json lost a row".to_owned()),
+            Err(error) => error,
         };
         self.run_records = RUN_RECORDS_AFTER_FAILURE;
         self.renew(records.len());
         match records.len() {
-            1 => tell(Outcome::Bad(reason)),
+            1 => tell(Outcome::Bad(self.reason(error, records[0]))),
             2..=RUN_RECORDS_AFTER_FAILURE => {
                 for record in records.chunks(1) {
                     self.again(record, tell);
@@ -152,6 +154,22 @@ impl General {
             }
         }
         false
+    }
+
+    /// What arrow-json says of a record, with the column: it names that in errors of its own kind, and not in those of arrow's parsers.
+    fn reason(&self, error: ArrowError, record: &[u8]) -> String {
+        if matches!(error, ArrowError::JsonError(_)) {
+            return reason(error);
+        }
+        let mut fields = &self.schema.fields()[..];
+        while fields.len() > 1 {
+            let (first, second) = fields.split_at(fields.len() / 2);
+            fields = if refuses(first, record) { first } else { second };
+        }
+        match fields.first().filter(|_| refuses(fields, record)) {
+            Some(field) => format!("whilst decoding field '{}': {}", field.name(), reason(error)),
+            None => reason(error),
+        }
     }
 
     /// Sees to it that the decoder, which holds nothing, takes so many records.
@@ -172,6 +190,15 @@ impl General {
             Err(error) => debug_assert!(false, "the schema has become bad: {error}"),
         }
     }
+}
+
+/// Whether a record cannot be decoded for these columns alone.
+fn refuses(fields: &[FieldRef], record: &[u8]) -> bool {
+    let decoded = build(&Arc::new(Schema::new(fields.to_vec())), false, 1).and_then(|mut decoder| {
+        decoder.decode(record)?;
+        decoder.flush()
+    });
+    decoded.is_err()
 }
 
 /// Whether the levels of `record` are beyond the limit, as far as it is JSON.
@@ -208,7 +235,11 @@ fn build(schema: &SchemaRef, strict: bool, records: usize) -> Result<Decoder, Ar
 /// What arrow-json says, without the kind of error.
 fn reason(error: ArrowError) -> String {
     match error {
-        ArrowError::JsonError(reason) => reason,
+        ArrowError::JsonError(reason)
+        | ArrowError::ParseError(reason)
+        | ArrowError::CastError(reason)
+        | ArrowError::InvalidArgumentError(reason)
+        | ArrowError::ArithmeticOverflow(reason) => reason,
         other => other.to_string(),
     }
 }

@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int32Type, SchemaRef};
+use arrow::error::ArrowError;
 
 /// The key under which `arrow-avro` keeps the symbols of an enum (a JSON list) in a field's metadata.
 const ENUM_SYMBOLS: &str = "avro.enum.symbols";
@@ -43,7 +44,7 @@ impl Conform {
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(Arc::clone(&self.to), columns, &options).map_err(|e| match e {
-            arrow::error::ArrowError::InvalidArgumentError(why) => why,
+            ArrowError::InvalidArgumentError(why) => why,
             other => other.to_string(),
         })
     }
@@ -143,9 +144,9 @@ fn convert(array: &ArrayRef, to: &Field) -> Result<ArrayRef, String> {
 }
 
 #[allow(clippy::needless_pass_by_value)] // it is a function for `map_err`
-fn text(error: arrow::error::ArrowError) -> String {
+fn text(error: ArrowError) -> String {
     match error {
-        arrow::error::ArrowError::CastError(why) | arrow::error::ArrowError::InvalidArgumentError(why) => why,
+        ArrowError::CastError(why) | ArrowError::ParseError(why) | ArrowError::InvalidArgumentError(why) | ArrowError::ArithmeticOverflow(why) => why,
         other => other.to_string(),
     }
 }

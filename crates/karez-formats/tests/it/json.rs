@@ -573,6 +573,26 @@ fn a_bad_record_says_why() {
 }
 
 #[test]
+fn a_bad_record_names_its_column_where_one_of_arrows_parsers_refuses_the_value() {
+    let instant = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    let pair = DataType::Struct(vec![Field::new("at", instant.clone(), true)].into());
+    let schema = schema([("n", DataType::Int64, true), ("price", DataType::Decimal128(4, 2), true), ("at", instant, true), ("pair", pair, true)]);
+    let values = [
+        ("price", r#""1.2.3""#, "1.2.3"),
+        ("price", "12345", "12345"),
+        ("at", r#""9999-01-01T00:00:00""#, "9999-01-01"),
+        ("pair", r#"{"at":"9999-01-01T00:00:00"}"#, "9999-01-01"),
+    ];
+    for (column, value, shown) in values {
+        let mut errors = Vec::new();
+        decoder(&schema).decode_lines(format!("{{\"n\":1,\"{column}\":{value}}}\n").as_bytes(), false, 10, &mut errors);
+        let [RecordError { reason, .. }] = &errors[..] else { panic!("{column} {value}: {errors:?}") };
+        assert!(reason.starts_with(&format!("whilst decoding field '{column}': ")) && reason.contains(shown), "{reason}");
+        assert!(!reason.contains("error: "), "{reason}");
+    }
+}
+
+#[test]
 fn a_strict_decoder_takes_no_unknown_key() {
     let options = JsonOptions { strict: true };
     let mut decoder = JsonDecoder::try_new(bids(), options).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use karez_core::{CheckpointId, Clock, Committer, Error, Result, Source};
+use karez_core::{CheckpointId, Clock, Committer, Error, Result, Source, Whose};
 use karez_graph::JobGraph;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -154,6 +154,9 @@ impl<'a> Coordinator<'a> {
             () = cancel.cancelled() => Ok(AttemptEnd::Cancelled),
             outcome = self.coordinate() => outcome,
         };
+        if outcome.as_ref().is_err_and(|e| e.whose() == Whose::User) {
+            self.tell_under_way();
+        }
         if matches!(outcome, Ok(AttemptEnd::Completed | AttemptEnd::Stopped)) {
             self.tell_all(|| Command::Finish);
             while let Some(joined) = self.tasks.join_next().await {

@@ -77,6 +77,14 @@ impl Replays {
         Ok(handed)
     }
 
+    /// Replays that were handed out and that the job's next start hands out again, since its newest checkpoint does not hold all that came of them.
+    pub(super) fn under_way(&self, newest: Option<&Manifest>) -> Vec<String> {
+        let fed = |id: &String| newest.is_some_and(|m| m.replays.iter().any(|p| p.replay == *id && p.is_complete()));
+        let mut ids: Vec<_> = self.handed_out.iter().filter(|id| !fed(id)).cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// A task has passed a barrier. Also that nothing had been fed by then is to be known, in case it ends before the checkpoint is complete.
     pub(super) fn acked(&mut self, checkpoint: CheckpointId, task: TaskId, progress: Vec<Progress>) {
         self.acked.insert((checkpoint, task), progress);

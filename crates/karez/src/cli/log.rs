@@ -15,7 +15,25 @@ use super::load::color;
 use super::progress::LogOutput;
 
 /// What is logged where `KAREZ_LOG` does not say. A topic that is not there is said by whoever needs it, and not again with each look at the cluster.
-const DEFAULT_FILTER: &str = "info,datafusion=warn,krafka::metadata=error";
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LogDefault {
+    /// Of a job that runs.
+    Running,
+    /// Of a look at a job file: with notes on its plan, and without what connectors have to say.
+    Planning,
+    /// Of what else looks at a job.
+    Quiet,
+}
+
+impl LogDefault {
+    const fn filter(self) -> &'static str {
+        match self {
+            Self::Running => "info,datafusion=warn,krafka::metadata=error",
+            Self::Planning => "warn,karez::cli::load=info,krafka::metadata=error",
+            Self::Quiet => "warn,krafka::metadata=error",
+        }
+    }
+}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -26,12 +44,12 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Log lines go to standard error, by `KAREZ_LOG` (such as `debug` or `karez_runtime=trace`; default `info`).
-pub(crate) fn init(format: LogFormat) {
+/// Log lines go to standard error, by `KAREZ_LOG` (such as `debug` or `karez_runtime=trace`).
+pub(crate) fn init(format: LogFormat, default: LogDefault) {
     let asked = std::env::var("KAREZ_LOG").unwrap_or_default();
-    let asked = if asked.is_empty() { DEFAULT_FILTER } else { &asked };
+    let asked = if asked.is_empty() { default.filter() } else { &asked };
     // The parser writes SQL into its debug lines, with the environment's values, which may be secrets.
-    let filter = EnvFilter::try_new(format!("{asked},sqlparser=info")).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let filter = EnvFilter::try_new(format!("{asked},sqlparser=info")).unwrap_or_else(|_| EnvFilter::new(default.filter()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogOutput);
     match format {
         LogFormat::Text => builder.with_ansi(color()).with_target(false).compact().init(),

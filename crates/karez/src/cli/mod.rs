@@ -96,6 +96,16 @@ enum Command {
     Docs(docs::DocsArgs),
 }
 
+impl Command {
+    fn log_default(&self) -> log::LogDefault {
+        match self {
+            Self::Check(_) => log::LogDefault::Planning,
+            Self::Dlq(args) if !args.runs_a_job() => log::LogDefault::Quiet,
+            _ => log::LogDefault::Running,
+        }
+    }
+}
+
 #[derive(Args)]
 struct FileArgs {
     /// The job file (YAML).
@@ -124,7 +134,7 @@ impl StateDir {
 
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::init(cli.log_format);
+    log::init(cli.log_format, cli.command.log_default());
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args, cli.log_format),
         Command::Stop(args) => control::stop(&args),

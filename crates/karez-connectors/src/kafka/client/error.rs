@@ -1,5 +1,8 @@
 //! What an error of the client means: whose it is, and whether trying again may help.
 
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
 use karez_core::Error;
 use krafka::KrafkaError;
 use krafka::error::ErrorCode;
@@ -20,6 +23,20 @@ pub(in crate::kafka) fn client_error(doing: &str, e: KrafkaError) -> Error {
         KrafkaError::Protocol { kind, .. } if kind.is_retriable() => Error::connection(doing).caused_by(e),
         e => Error::external(doing).caused_by(e),
     }
+}
+
+/// Whether a listener may have answered a client without TLS and SASL so: it hangs up, answers what is no Kafka, or waits for something else.
+pub(super) fn may_want_security(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(KrafkaError::Timeout { .. } | KrafkaError::Closed { .. } | KrafkaError::Protocol { .. }) = error.downcast_ref() {
+        return true;
+    }
+    let io = error.downcast_ref::<io::Error>().or_else(|| error.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref));
+    let hung_up = |e: &io::Error| {
+        matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
+    };
+    // What an I/O error wraps is not its source, but that one's source is.
+    let wrapped = io.and_then(io::Error::get_ref);
+    io.is_some_and(hung_up) || wrapped.is_some_and(|w| may_want_security(w)) || error.source().is_some_and(may_want_security)
 }
 
 fn not_let_in(doing: &str) -> Error {

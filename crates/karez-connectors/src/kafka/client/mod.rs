@@ -15,6 +15,7 @@ use karez_external::{ClientFigures, ClientMeter, ClientOptions, RetryOptions};
 use krafka::Kafka;
 use krafka::auth::AuthConfig;
 
+use error::may_want_security;
 pub(super) use error::{broker_error, client_error};
 
 use super::options::{BootstrapServers, SecurityOptions};
@@ -108,7 +109,10 @@ impl ClientConfig {
         if let Some(auth) = &self.auth {
             builder = builder.security(auth.clone());
         }
-        builder.connect().await.map_err(|e| client_error(&format!("{doing}: connect to Kafka at {}", self.servers), e))
+        builder.connect().await.map_err(|e| {
+            let hint = if self.auth.is_none() && may_want_security(&e) { ", whose listener may want TLS or SASL (see `security`)" } else { "" };
+            client_error(&format!("{doing}: connect to Kafka at {}{hint}", self.servers), e)
+        })
     }
 }
 

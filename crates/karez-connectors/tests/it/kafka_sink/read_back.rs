@@ -18,7 +18,7 @@ async fn read_back(config: &Value) -> Vec<Letter> {
             match reader.next(ReadLimit { rows: 100, bytes: 1 << 20 }).await.unwrap() {
                 Read::Rows { batch, bad } => {
                     assert!(bad.is_empty(), "{bad:?}");
-                    letters.extend(dead_letter::from_batch(&batch).unwrap());
+                    letters.extend(dead_letter::from_batch(&batch).unwrap().into_iter().map(Result::unwrap));
                 }
                 Read::End => break,
                 Read::Nothing | Read::Pending => tokio::task::yield_now().await,

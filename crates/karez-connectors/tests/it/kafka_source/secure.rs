@@ -103,6 +103,20 @@ async fn a_broker_whose_certificate_is_not_trusted_is_refused() {
 }
 
 #[tokio::test]
+async fn a_client_without_security_is_told_of_it_by_a_listener_that_wants_tls_or_sasl() {
+    let check = async |address: &str| {
+        let config = json!({ "bootstrapServers": address, "topic": "any", "external": { "timeout": "5s" } });
+        try_source(&config, Some(&numbers()), false).unwrap().check().await.unwrap_err().to_string()
+    };
+    for listener in ["KAFKA_SASL", "KAFKA_SASL_SSL", "KAFKA_MTLS"] {
+        let e = check(&service(listener)).await;
+        assert!(e.contains("may want TLS or SASL (see `security`)"), "{listener}: {e}");
+    }
+    let nobody = check("127.0.0.1:1").await;
+    assert!(!nobody.contains("security"), "nobody listens there: {nobody}");
+}
+
+#[tokio::test]
 async fn a_right_that_is_missing_is_named() {
     let topic = topic().await;
     let alice = config(&topic, "KAFKA_SASL", json!({ "sasl": sasl("SCRAM-SHA-512", "alice", "alice-secret") }));

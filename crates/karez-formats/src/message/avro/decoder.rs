@@ -207,13 +207,14 @@ impl Writer {
             Err(failure) => failure,
         };
         self.renew();
-        if data.len() == 1 {
-            return bad.push(BadMessage { message: data[0].0, reason });
+        if let [(message, datum)] = data {
+            return bad.push(BadMessage { message: *message, reason: self.with_column(reason, datum) });
         }
         match at {
             Some(at) => {
                 self.decode(&data[..at], parts, bad);
-                bad.push(BadMessage { message: data[at].0, reason });
+                let (message, datum) = data[at];
+                bad.push(BadMessage { message, reason: self.with_column(reason, datum) });
                 self.decode_rest(&data[at + 1..], parts, bad);
             }
             None => {
@@ -233,28 +234,36 @@ impl Writer {
         }
     }
 
+    /// Adds the column whose value is at fault, which `arrow-avro` does not name. A message that ends too early, or is of another schema, has none.
+    fn with_column(&self, reason: String, datum: &[u8]) -> String {
+        if self.refuses(&[], datum) {
+            return reason;
+        }
+        let mut columns = &self.projection[..];
+        while columns.len() > 1 {
+            let (first, second) = columns.split_at(columns.len() / 2);
+            columns = if self.refuses(first, datum) { first } else { second };
+        }
+        let known = self.reading.reader.as_ref().unwrap_or(&self.schema).fields();
+        match columns.first().and_then(|column| known.get(*column)).filter(|_| self.refuses(columns, datum)) {
+            Some(name) => format!("column `{name}`: {reason}"),
+            None => reason,
+        }
+    }
+
+    /// Whether a datum cannot be decoded for these columns alone.
+    fn refuses(&self, columns: &[usize], datum: &[u8]) -> bool {
+        let Ok(mut decoder) = self.schema.decoder(self.reading.reader.as_ref(), columns) else { return false };
+        feed(&mut decoder, datum).is_err() || decoder.flush().is_err()
+    }
+
     /// One row for each datum; or the datum at fault, where it is known, and what is wrong with it. Then the decoder has to be renewed.
     fn attempt(&mut self, data: &[Datum<'_>]) -> Result<RecordBatch, (Option<usize>, String)> {
         for (at, (_, datum)) in data.iter().enumerate() {
-            self.feed(datum).map_err(|reason| (Some(at), reason))?;
+            feed(&mut self.decoder, datum).map_err(|reason| (Some(at), reason))?;
         }
         let batch = self.decoder.flush().map_err(|e| (None, reason(&e.to_string())))?;
         batch.filter(|b| b.num_rows() == data.len()).ok_or_else(|| (None, "the decoder lost a row".to_owned()))
-    }
-
-    fn feed(&mut self, datum: &[u8]) -> Result<(), String> {
-        let room = self.decoder.capacity();
-        self.decoder.decode(&PREFIX).map_err(|e| reason(&e.to_string()))?;
-        // A datum of no bytes (a record of nothing but nulls) has to be asked for: `arrow-avro` does nothing where there is nothing to read.
-        let (given, length) = if datum.is_empty() { (&[0][..], 0) } else { (datum, datum.len()) };
-        let read = self.decoder.decode(given).map_err(|e| reason(&e.to_string()))?;
-        let rows = room - self.decoder.capacity();
-        match (rows, read.cmp(&length)) {
-            (0, _) => Err("the message ends in the middle of its value".to_owned()),
-            (1, std::cmp::Ordering::Equal) => Ok(()),
-            (1, std::cmp::Ordering::Greater) => Err("the message ends in the middle of its value".to_owned()),
-            _ => Err(format!("the message goes on behind its value, which ends at byte {read} of {length}")),
-        }
     }
 
     fn renew(&mut self) {
@@ -262,6 +271,22 @@ impl Writer {
         if let Ok(decoder) = self.schema.decoder(self.reading.reader.as_ref(), &self.projection) {
             self.decoder = decoder;
         }
+    }
+}
+
+/// Gives one datum to a decoder.
+fn feed(decoder: &mut Decoder, datum: &[u8]) -> Result<(), String> {
+    let room = decoder.capacity();
+    decoder.decode(&PREFIX).map_err(|e| reason(&e.to_string()))?;
+    // A datum of no bytes (a record of nothing but nulls) has to be asked for: `arrow-avro` does nothing where there is nothing to read.
+    let (given, length) = if datum.is_empty() { (&[0][..], 0) } else { (datum, datum.len()) };
+    let read = decoder.decode(given).map_err(|e| reason(&e.to_string()))?;
+    let rows = room - decoder.capacity();
+    match (rows, read.cmp(&length)) {
+        (0, _) => Err("the message ends in the middle of its value".to_owned()),
+        (1, std::cmp::Ordering::Equal) => Ok(()),
+        (1, std::cmp::Ordering::Greater) => Err("the message ends in the middle of its value".to_owned()),
+        _ => Err(format!("the message goes on behind its value, which ends at byte {read} of {length}")),
     }
 }
 

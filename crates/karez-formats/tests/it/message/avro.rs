@@ -71,6 +71,18 @@ fn messages_of_several_versions_are_read_by_their_own_schemas_and_missing_column
 }
 
 #[test]
+fn a_value_that_is_none_of_its_type_is_told_with_its_column_and_a_message_cut_off_without_one() {
+    let schema = columns("id bigint; item string; note string");
+    let mut decoder = registry_decoder(r#""avro""#, &schema);
+    let bad_text = [long(2), b"\xff\xfe".to_vec()].concat();
+    let messages =
+        [framed(1, &[&long(1), &bad_text]), framed(2, &[&long(2), &text("b"), &2.5_f64.to_le_bytes(), &long(1), &bad_text]), framed(1, &[&long(3)])];
+    let bad = run(decoder.as_mut(), &versions(), &slices(&messages)).bad;
+    let of = |message: u32| bad.iter().find(|(at, _)| *at == message).map(|(_, reason)| reason.as_str()).unwrap();
+    assert!(of(0).starts_with("column `item`: ") && of(1).starts_with("column `note`: ") && !of(2).contains("column"), "{bad:?}");
+}
+
+#[test]
 fn a_readers_schema_gives_added_fields_their_defaults() {
     let registry = versions();
     let format = format(r#""avro""#);
@@ -110,7 +122,7 @@ fn unknown_ids_and_damaged_messages_are_bad_alone() {
     let expected = [
         (1, "schema 9"),
         (2, "the message ends in the middle of its value"),
-        (3, "the value is not of its Avro schema"),
+        (3, "column `item`"),
         (4, "the value is not of its Avro schema"),
         (5, "schema 4"),
         (6, "the message ends in the middle of its value"),

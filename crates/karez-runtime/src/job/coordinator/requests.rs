@@ -7,6 +7,7 @@ use karez_core::{BarrierKind, Error, Result};
 
 use super::super::replays::ReplayAnswer;
 use super::{AttemptEnd, Coordinator};
+use crate::checkpoint::CompletedCheckpoint;
 use crate::handle::{JobStatus, Reply, Request};
 use crate::task::Command;
 
@@ -82,6 +83,19 @@ impl Coordinator<'_> {
         for refused in &answer.refused {
             tracing::warn!(job_id = %self.shared.id, "a queued dead letter cannot be fed: {refused}");
         }
+    }
+
+    /// Says how the job gets past letters that it was being fed when it failed: its next start feeds them again, and would fail as this one did.
+    pub(super) fn tell_under_way(&self) {
+        let replays = self.replays.under_way(self.state.newest.as_ref().map(CompletedCheckpoint::manifest));
+        let Some(first) = replays.first() else { return };
+        let more = if replays.len() > 1 { format!(" and {} more", replays.len() - 1) } else { String::new() };
+        tracing::warn!(
+            job_id = %self.shared.id,
+            job_name = %self.shared.name,
+            "dead letters were being fed again (replay {first}{more}), and the next start feeds them again. If one of them made the job fail, set `onError: \
+             dead-letter` or `skip` on the node that failed and start the job again: it goes on from its last checkpoint and keeps that record aside"
+        );
     }
 
     /// Sources read nothing until they are told to go on; a restart does not change that.

@@ -49,7 +49,8 @@ fn exact(text: &str) -> String {
                 let number = &rest[..rest.find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E')).unwrap_or(rest.len())];
                 let digits = number.bytes().filter(u8::is_ascii_digit).count();
                 let whole = number.bytes().all(|b| b == b'-' || b.is_ascii_digit());
-                if digits > if whole { 18 } else { 15 } {
+                let held = if whole { number.parse::<i64>().is_ok() } else { digits <= 15 };
+                if !held {
                     out.push_str(&format!("\"{number}\""));
                     rest = &rest[number.len()..];
                     continue;
@@ -180,8 +181,8 @@ mod tests {
     #[test]
     fn numbers_that_a_double_does_not_hold_are_kept_digit_for_digit() {
         assert_eq!(
-            exact(r#"{"a":1.5,"b":-12345678901234567.25,"c":["12345678901234567.25\"",12345678901234567890]}"#),
-            r#"{"a":1.5,"b":"-12345678901234567.25","c":["12345678901234567.25\"","12345678901234567890"]}"#
+            exact(r#"{"a":1.5,"t":9223372036854775807,"b":-12345678901234567.25,"c":["12345678901234567.25\"",12345678901234567890]}"#),
+            r#"{"a":1.5,"t":9223372036854775807,"b":"-12345678901234567.25","c":["12345678901234567.25\"","12345678901234567890"]}"#
         );
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::super::connectors::table;
 use super::super::{Outcome, output};
-use super::filter::Filter;
+use super::filter::{Filter, Sieve};
 use super::ledger::{Ledger, Status};
 use super::{DlqJob, instant, outputs, plain};
 
@@ -70,8 +70,9 @@ pub(super) fn list(args: &ListArgs) -> Outcome {
     let mut total = Group::default();
     let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
     let mut newest: Vec<Letter> = Vec::new();
-    outputs::read(&job, &mut |letter| {
-        if !args.filter.takes(&letter, &ledger) {
+    let mut sieve = Sieve::new(&args.filter, &ledger);
+    let no_letters = outputs::read(&job, &mut |letter| {
+        if !sieve.takes(&letter) {
             return true;
         }
         let status = ledger.status(&letter.id);
@@ -89,6 +90,7 @@ pub(super) fn list(args: &ListArgs) -> Outcome {
         }
         true
     })?;
+    sieve.check(&job.file.graph)?;
     keep_newest(&mut newest, args.limit);
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(_, g)| std::cmp::Reverse(g.letters));
@@ -101,14 +103,19 @@ pub(super) fn list(args: &ListArgs) -> Outcome {
                         "first": instant(g.first_ms), "last": instant(g.last_ms) })
             };
             let run = ledger.last.as_ref().map(|l| l.run.0.clone());
-            output::json(&json!({ "job": job.id(), "run": run, "total": total, "groups": groups.iter().map(group).collect::<Vec<_>>() }))?;
+            output::json(&json!({ "job": job.id(), "run": run, "total": total, "groups": groups.iter().map(group).collect::<Vec<_>>(),
+                                   "noLetters": no_letters }))?;
         }
-        (false, each) => print(&total, &groups, &newest, &ledger, each)?,
+        (false, each) => {
+            print(&groups, &newest, &ledger, each)?;
+            let Group { letters, open, queued, replayed, .. } = total;
+            output::line(format_args!("{letters} dead letters: {open} open, {queued} queued, {replayed} replayed{}", no_letters.summary()))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(total: &Group, groups: &[((String, String), Group)], newest: &[Letter], ledger: &Ledger, each: bool) -> Result<(), super::Failure> {
+fn print(groups: &[((String, String), Group)], newest: &[Letter], ledger: &Ledger, each: bool) -> Result<(), super::Failure> {
     if each && !newest.is_empty() {
         let mut rows = table(["id", "time", "node", "status", "reason"]);
         for l in newest {
@@ -123,7 +130,7 @@ fn print(total: &Group, groups: &[((String, String), Group)], newest: &[Letter],
         }
         output::line(rows)?;
     }
-    output::line(format_args!("{} dead letters: {} open, {} queued, {} replayed", total.letters, total.open, total.queued, total.replayed))
+    Ok(())
 }
 
 /// An instant in a table: to the second.

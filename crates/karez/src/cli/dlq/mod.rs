@@ -7,6 +7,7 @@ mod edited;
 mod filter;
 mod ledger;
 mod list;
+mod no_letters;
 mod outputs;
 mod replay;
 mod show;
@@ -25,6 +26,13 @@ use super::{Failure, Outcome, StateDir, place};
 pub(crate) struct DlqArgs {
     #[command(subcommand)]
     command: DlqCommand,
+}
+
+impl DlqArgs {
+    /// Whether the letters are fed in a run of their own.
+    pub(crate) const fn runs_a_job(&self) -> bool {
+        matches!(&self.command, DlqCommand::Replay(args) if args.separate_run)
+    }
 }
 
 #[derive(Subcommand)]

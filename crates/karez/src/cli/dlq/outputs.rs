@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use karez_core::source::ReadLimit;
-use karez_core::{Boundedness, Clock, Letter, Read, Registry, Source, SourceContext, Split, SystemClock, dead_letter};
+use karez_core::{BadRecord, Boundedness, Clock, Letter, Read, Registry, Source, SourceContext, Split, SystemClock, dead_letter};
 use karez_graph::stream_graph::ERRORS_PORT;
 use karez_graph::{Implementation, NodeKind, StreamGraph};
 use serde_json::Value;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::super::Failure;
 use super::Opened;
+use super::no_letters::NoLetters;
 
 /// Different letters looked at, at most: their ids are in memory, since a sink that is at least once may hold one twice.
 const MAX_LETTERS: usize = 5_000_000;
@@ -23,25 +24,30 @@ struct Output<'a> {
     config: &'a Value,
 }
 
-/// Gives each letter of the job to `each`, in the order in which the outputs hold them, one that stands there twice once, until it answers `false`.
-pub(super) fn read(job: &Opened, each: &mut dyn FnMut(Letter) -> bool) -> Result<(), Failure> {
+/// Gives each letter of the job to `each`, in the order in which the outputs hold them, one that stands there twice once, until it answers `false`. What
+/// is no letter is told, and answered.
+pub(super) fn read(job: &Opened, each: &mut dyn FnMut(Letter) -> bool) -> Result<NoLetters, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| Failure::failed(e.to_string()))?;
-    let read = runtime.block_on(read_all(job, each));
+    let mut no_letters = NoLetters::default();
+    let read = runtime.block_on(read_all(job, each, &mut no_letters));
     runtime.shutdown_background();
-    read
+    no_letters.tell();
+    read.map(|()| no_letters)
 }
 
-async fn read_all(job: &Opened, each: &mut dyn FnMut(Letter) -> bool) -> Result<(), Failure> {
+async fn read_all(job: &Opened, each: &mut dyn FnMut(Letter) -> bool, no_letters: &mut NoLetters) -> Result<(), Failure> {
     let registry = karez::registry();
     let mut seen = HashSet::new();
     for output in outputs(&job.file.graph)? {
         let source = source(&registry, &output)?;
         let Some(source) = source else { continue };
         let mut go_on = true;
-        let mut of_the_job = |letter: Letter| {
-            // An output may be shared by jobs.
-            if letter.job == job.id() && seen.insert(letter.id.clone()) {
-                go_on = each(letter);
+        let mut of_the_job = |row: Result<Letter, BadRecord>| {
+            match row {
+                Err(bad) => no_letters.add(output.node, bad),
+                // An output may be shared by jobs.
+                Ok(letter) if letter.job == job.id() && seen.insert(letter.id.clone()) => go_on = each(letter),
+                Ok(_) => {}
             }
             go_on && seen.len() < MAX_LETTERS
         };
@@ -100,8 +106,8 @@ fn source(registry: &Registry, output: &Output<'_>) -> Result<Option<Arc<dyn Sou
     Ok(Some(source))
 }
 
-/// Reads a source that ends, once, split by split.
-async fn read_source(source: &dyn Source, each: &mut dyn FnMut(Letter) -> bool) -> karez_core::Result<()> {
+/// Reads a source that ends, once, split by split. Gives letters, and what is no letter.
+async fn read_source(source: &dyn Source, each: &mut dyn FnMut(Result<Letter, BadRecord>) -> bool) -> karez_core::Result<()> {
     let mut enumerator = source.enumerator(None).await?;
     loop {
         let found = enumerator.discover().await?;
@@ -117,19 +123,15 @@ async fn read_source(source: &dyn Source, each: &mut dyn FnMut(Letter) -> bool) 
     }
 }
 
-async fn read_split(source: &dyn Source, split: &Split, each: &mut dyn FnMut(Letter) -> bool) -> karez_core::Result<bool> {
+async fn read_split(source: &dyn Source, split: &Split, each: &mut dyn FnMut(Result<Letter, BadRecord>) -> bool) -> karez_core::Result<bool> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let context = karez_core::source::ReaderContext { with_origin: false, metrics: Arc::default(), clock };
+    let context = karez_core::source::ReaderContext { with_origin: true, metrics: Arc::default(), clock };
     let mut reader = source.open(split, context).await?;
     loop {
         match reader.next(ReadLimit { rows: 1_024, bytes: 4 << 20 }).await? {
             Read::Rows { batch, bad } => {
-                if let Some(bad) = bad.first() {
-                    let origin = bad.origin.as_deref().unwrap_or_default();
-                    return Err(karez_core::Error::user(format!("a dead letter cannot be read back ({origin}): {}", bad.reason)));
-                }
-                for letter in dead_letter::from_batch(&batch)? {
-                    if !each(letter) {
+                for row in bad.into_iter().map(Err).chain(dead_letter::from_batch(&batch)?) {
+                    if !each(row) {
                         return Ok(false);
                     }
                 }

@@ -12,7 +12,7 @@ use karez_runtime::replay::{MAX_LETTERS, MAX_REQUESTS, check, queue, view};
 
 use super::super::log::LogFormat;
 use super::super::{Outcome, control, output, run};
-use super::filter::Filter;
+use super::filter::{Filter, Sieve};
 use super::ledger::{Ledger, Status};
 use super::{DlqJob, Failure, Opened, edited, outputs};
 
@@ -43,7 +43,7 @@ pub(crate) struct ReplayArgs {
     /// Where the last run is over: feed the letters in a run of their own, in which the sources read nothing. Only where nothing on the way of the letters
     /// keeps state, and no sink replaces what the run before wrote.
     #[arg(long)]
-    separate_run: bool,
+    pub(super) separate_run: bool,
 }
 
 pub(super) fn replay(args: &ReplayArgs, format: LogFormat) -> Outcome {
@@ -127,17 +127,20 @@ fn chosen(args: &ReplayArgs, job: &Opened, ledger: &Ledger) -> Result<Vec<Letter
         return from_file(file, job);
     }
     let mut letters = Vec::new();
+    let mut sieve = Sieve::new(&args.filter, ledger);
     outputs::read(job, &mut |letter| {
+        let taken = sieve.takes(&letter);
         let named = args.ids.is_empty() || args.ids.contains(&letter.id);
         // By its name a letter of an earlier run is meant; filters mean the last run, unless they say which.
         let of_run = !args.ids.is_empty() || args.filter.names_run() || ledger.last.as_ref().is_some_and(|l| l.run.0 == letter.run);
         // What has been fed again is meant only where it is named, or `--again` says so.
         let open = args.again || !args.ids.is_empty() || ledger.status(&letter.id) == Status::Open;
-        if named && of_run && open && args.filter.takes(&letter, ledger) {
+        if taken && named && of_run && open {
             letters.push(letter);
         }
         letters.len() <= MAX_AT_ONCE && (args.ids.is_empty() || letters.len() < args.ids.len())
     })?;
+    sieve.check(&job.file.graph)?;
     if let Some(missing) = args.ids.iter().find(|id| !letters.iter().any(|l| l.id == **id)) {
         return Err(Failure::failed(format!("error: there is no dead letter `{missing}` (or the filters leave it out)")));
     }

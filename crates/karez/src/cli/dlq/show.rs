@@ -8,7 +8,7 @@ use clap::Args;
 use karez_core::{Letter, dead_letter};
 
 use super::super::{Outcome, output};
-use super::filter::Filter;
+use super::filter::{Filter, Sieve};
 use super::ledger::Ledger;
 use super::{DlqJob, Failure, edited, instant, outputs, plain};
 
@@ -36,20 +36,22 @@ pub(super) fn show(args: &ShowArgs) -> Outcome {
     let job = args.job.open()?;
     let ledger = Ledger::of(&job)?;
     let mut letters = Vec::new();
-    outputs::read(&job, &mut |letter| {
+    let mut sieve = Sieve::new(&args.filter, &ledger);
+    let no_letters = outputs::read(&job, &mut |letter| {
         let named = args.ids.is_empty() || args.ids.contains(&letter.id);
-        if named && args.filter.takes(&letter, &ledger) {
+        if sieve.takes(&letter) && named {
             letters.push(letter);
         }
         args.ids.is_empty() || letters.len() < args.ids.len()
     })?;
+    sieve.check(&job.file.graph)?;
     if let Some(missing) = args.ids.iter().find(|id| !letters.iter().any(|l| l.id == **id)) {
         return Err(Failure::failed(format!("error: there is no dead letter `{missing}` (or the filters leave it out)")));
     }
     if let Some(file) = &args.export {
         let text: String = letters.iter().map(|l| edited::json(l, None).to_string() + "\n").collect();
         std::fs::write(file, text).map_err(|e| Failure::failed(format!("error: cannot write {}: {e}", file.display())))?;
-        output::line(format_args!("{} dead letters in {}", letters.len(), file.display()))?;
+        output::line(format_args!("{} dead letters in {}{}", letters.len(), file.display(), no_letters.summary()))?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.json {

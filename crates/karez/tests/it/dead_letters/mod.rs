@@ -2,7 +2,9 @@
 
 mod event_time;
 mod example;
+mod no_letters;
 mod outputs;
+mod stuck;
 
 use std::time::Duration;
 
