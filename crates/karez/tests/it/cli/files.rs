@@ -101,7 +101,10 @@ job:
   sinks: [ { name: out, connector: kafka, inputs: [in], config: { bootstrapServers: 'localhost:1', topic: t, format: json, transactionTimeout: 1m } } ]
 ";
     let err = bench.karez(&["check", bench.file("job.yaml", job)]).with(2).err;
-    assert!(err.contains("(`checkpoint.interval`), but the broker aborts it after 1 min (`transactionTimeout`)") && err.contains("job.yaml:7:"), "{err}");
+    assert!(
+        err.contains("(`checkpoint.interval`), but the broker aborts it after 1 min (`transactionTimeout`)") && err.contains("job.yaml:7:"),
+        "{err}"
+    );
 }
 
 #[test]
