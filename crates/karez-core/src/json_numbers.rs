@@ -23,7 +23,7 @@ const WHOLE_DIGITS_LIMIT: usize = 127;
 const FRACTION_DIGITS_LIMIT: usize = 10_000;
 
 /// Largest exponent that arrow is asked for, to either side.
-const EXPONENT_LIMIT: i64 = 10_000;
+const EXPONENT_LIMIT: u64 = 10_000;
 
 /// Characters of a value that are shown in an error.
 const SHOWN_CHARACTERS: usize = 64;
@@ -93,7 +93,7 @@ impl NumberGuard {
     ///
     /// # Errors
     ///
-    /// The first number found that its column would change.
+    /// The first number found that its column would change; or arrow-json fails on them.
     pub fn judge(&mut self) -> Result<(), ArrowError> {
         let Some(decoder) = &mut self.decoder else { return Ok(()) };
         let Some(texts) = decoder.flush().inspect_err(|_| self.decoder = None)? else { return Ok(()) };
@@ -214,7 +214,7 @@ fn judge_decimal(data_type: &DataType, text: &str, scale: i8, width: usize) -> R
     };
     let (whole, fraction) = number.digits();
     let is_countable = match text.contains(['e', 'E']) {
-        true => whole + fraction <= width && number.exponent().abs() <= EXPONENT_LIMIT,
+        true => whole + fraction <= width && number.exponent().unsigned_abs() <= EXPONENT_LIMIT,
         false => whole <= WHOLE_DIGITS_LIMIT && fraction <= FRACTION_DIGITS_LIMIT,
     };
     if !is_countable {

@@ -329,6 +329,7 @@ fn a_decimal_whose_digits_arrow_json_cannot_count_makes_its_record_bad_wherever_
         format!("-1{}.5", zeros(300)),
         "1e32768".to_owned(),
         "0E-40000".to_owned(),
+        "1e-9223372036854775808".to_owned(),
         "\"1\\u006540000\"".to_owned(),
         format!("1.{}e1", zeros(40_000)),
     ];
