@@ -45,6 +45,7 @@ mod functions;
 mod group_table;
 mod integer_groups;
 mod keywords;
+mod literals;
 mod parse;
 mod percentile;
 mod plan;

@@ -20,6 +20,7 @@ use crate::compiled::CompiledExpr;
 use crate::error::ExprError;
 use crate::functions::Functions;
 use crate::keywords::prefer_columns;
+use crate::literals;
 use crate::parse::parse_expr;
 
 /// Compiles one text against one input schema.
@@ -88,7 +89,10 @@ impl<'a> Planner<'a> {
         let simplifier = ExprSimplifier::new(
             SimplifyContext::builder().with_schema(Arc::clone(&self.input)).with_config_options(Arc::clone(&self.functions.options)).build(),
         );
-        simplifier.coerce(expr, &self.input).and_then(|expr| simplifier.simplify(expr)).map_err(|error| self.fail(&error))
+        literals::exact(expr, &self.input)
+            .and_then(|expr| simplifier.coerce(expr, &self.input))
+            .and_then(|expr| simplifier.simplify(expr))
+            .map_err(|error| self.fail(&error))
     }
 
     /// Makes an expression that [`typed`](Self::typed) returned ready to run.

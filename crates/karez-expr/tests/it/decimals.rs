@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Decimal32Array, Decimal64Array, Decimal128Array, Decimal256Array, RecordBatch};
-use arrow::datatypes::{DataType, i256};
+use arrow::array::{ArrayRef, Decimal32Array, Decimal64Array, Decimal128Array, Decimal256Array, Float64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, i256};
 use karez_expr::{AggregateExpr, evaluate_rows};
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn finished(expr: &AggregateExpr, results: Vec<ArrayRef>) -> (DataType, Result<S
     let evaluated = evaluate_rows(&batch, |rows| expr.finish(rows.columns().to_vec())).unwrap();
     assert_eq!(evaluated.value.data_type(), expr.data_type());
     let result = match evaluated.failures.into_iter().next() {
-        Some(failure) => Err(failure.reason),
+        Some(failure) => Err(failure.reason.strip_suffix(&format!(" (in `{}`)", expr.text())).unwrap().to_owned()),
         None => Ok(shown(&evaluated.value).remove(0)),
     };
     (expr.data_type().clone(), result)
@@ -129,6 +129,44 @@ fn sums_of_distinct_decimals_are_exact_or_an_error() {
     );
     let parts = [decimal128(38, 0, &[MOST, MOST - 1]), decimal128(38, 0, &[MOST, -MOST, -5])];
     assert_eq!(of_parts("sum(distinct v)", &parts).1, Ok((MOST - 6).to_string()));
+}
+
+#[test]
+fn a_number_beside_a_decimal_is_the_decimal_that_is_written() {
+    let schema = Schema::new(vec![Field::new("d", DataType::Decimal128(16, 2), true), Field::new("f", DataType::Float64, true)]);
+    let batch = |cents: i128| {
+        let d = Decimal128Array::from(vec![cents]).with_precision_and_scale(16, 2).unwrap();
+        RecordBatch::try_new(Arc::new(schema.clone()), vec![Arc::new(d), Arc::new(Float64Array::from(vec![0.5]))]).unwrap()
+    };
+    let eval = |text: &str, cents: i128| {
+        let compiled = functions().compile(text, &schema).unwrap_or_else(|e| panic!("{text}: {e}"));
+        (shown(&compiled.evaluate(&batch(cents)).unwrap()).remove(0), compiled.data_type().clone())
+    };
+    for cents in (0..40_i128).map(|n| 7_032 + n * 2_999_999_999_981) {
+        let written = format!("{}.{:02}", cents / 100, cents % 100);
+        for text in [
+            "d = N",
+            "N = d",
+            "d >= N",
+            "d <= N",
+            "not d <> N",
+            "d in (N, 1)",
+            "d between N and N",
+            "case d when N then true else false end",
+            "nullif(d, N) is null",
+        ] {
+            assert_eq!(eval(&text.replace('N', &written), cents).0, "true", "{text} {written}");
+        }
+        assert_eq!(eval(&format!("d = -{written}"), -cents).0, "true");
+        assert_eq!(eval(&format!("d > {written}"), cents).0, "false");
+    }
+    assert_eq!(eval("d * 1.19", 1_000), ("11.9000".into(), DataType::Decimal128(20, 4)));
+    assert_eq!(eval("d - 0.01", 1_000), ("9.99".into(), DataType::Decimal128(17, 2)));
+    assert_eq!(eval("coalesce(d, 0.0)", 1_000), ("10.00".into(), DataType::Decimal128(16, 2)));
+    assert_eq!(eval("case when d > 5.0 then d else -0.5 end", 100), ("-0.50".into(), DataType::Decimal128(16, 2)));
+    assert_eq!(eval("sqrt(d) > 1.5 and f * 1.5 = 0.75 and f = 0.5", 1_000).0, "true", "beside others it is a double");
+    let error = functions().compile("d = 0.1234567890123456", &schema).unwrap_err().to_string();
+    assert!(error.contains("0.1234567890123456 has more digits than a double keeps") && error.contains("cast('…' as decimal(p, s))"), "{error}");
 }
 
 #[test]
