@@ -234,7 +234,7 @@ pub trait Committer: Send {
     /// One outcome for each committable, in order.
     async fn commit(&mut self, permit: &CommitPermit, committables: &[Committable]) -> Result<Vec<CommitOutcome>>;
 
-    /// Whether the marker of this epoch stands in the target (decision 12); `None` where the sink keeps none.
+    /// Whether the marker of this epoch or of a later one stands in the target (decision 12); `None` where the sink keeps none.
     async fn is_committed(&mut self, epoch: Epoch) -> Result<Option<bool>> {
         let _ = epoch;
         Ok(None)
