@@ -210,14 +210,14 @@ impl Cell {
             Self::Decimal128(b, p, s) => {
                 let wire = numeric::parse(v).map_err(|what| format!("{what} is no decimal({p}, {s})"))?;
                 let limit = 10_i128.checked_pow(u32::from(*p)).unwrap_or(i128::MAX);
-                match wire.to_i128(i32::from(*s)).filter(|v| v.abs() < limit) {
+                match wire.value(i32::from(*s)).filter(|v: &i128| v.abs() < limit) {
                     Some(value) => b.append_value(value),
                     None => return Err(unfit(&wire, *p, *s)),
                 }
             }
             Self::Decimal256(b, p, s) => {
                 let wire = numeric::parse(v).map_err(|what| format!("{what} is no decimal({p}, {s})"))?;
-                match wire.to_i256(i32::from(*s)).filter(|v| Decimal256Type::validate_decimal_precision(*v, *p, *s).is_ok()) {
+                match wire.value(i32::from(*s)).filter(|v| Decimal256Type::validate_decimal_precision(*v, *p, *s).is_ok()) {
                     Some(value) => b.append_value(value),
                     None => return Err(unfit(&wire, *p, *s)),
                 }

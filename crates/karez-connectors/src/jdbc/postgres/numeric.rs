@@ -1,6 +1,7 @@
 //! PostgreSQL's numeric on the wire: digits of base 10,000, a weight, a sign and a display scale (`numeric_send`, `numeric_recv`).
 
-use arrow::datatypes::i256;
+use arrow::array::ArrowNativeTypeOp;
+use arrow::datatypes::ArrowNativeType;
 use bytes::BufMut;
 
 const NEGATIVE: u16 = 0x4000;
@@ -39,46 +40,27 @@ impl Wire<'_> {
     }
 
     /// The number times ten to the `scale`, exactly; `None` where it does not fit.
-    pub(super) fn to_i128(&self, scale: i32) -> Option<i128> {
-        let mut value: i128 = 0;
-        for group in self.groups() {
-            value = value.checked_mul(10_000)?.checked_add(i128::from(group))?;
-        }
-        let value = if self.negative { -value } else { value };
-        // The last group has the power `weight - count + 1` of 10,000.
+    pub(super) fn value<N: ArrowNativeTypeOp + ArrowNativeType>(&self, scale: i32) -> Option<N> {
+        let groups: Vec<u16> = self.groups().collect();
         let exponent = self.exponent() + scale;
-        if value == 0 {
-            return Some(0);
+        // What stands behind the last place must be zeros, whole groups of them and some in the last group but these.
+        let behind = usize::try_from(-exponent).unwrap_or(0);
+        let (kept, cut) = groups.split_at(groups.len().saturating_sub(behind / 4));
+        let Some((last, before)) = kept.split_last() else {
+            return groups.iter().all(|group| *group == 0).then_some(N::ZERO);
+        };
+        let places = u32::try_from(behind % 4).ok()?;
+        let step = 10_u16.pow(places);
+        if last % step != 0 || cut.iter().any(|group| *group != 0) {
+            return None;
         }
-        if exponent >= 0 {
-            value.checked_mul(10_i128.checked_pow(u32::try_from(exponent).ok()?)?)
-        } else {
-            let divisor = 10_i128.checked_pow(u32::try_from(-exponent).ok()?)?;
-            (value % divisor == 0).then(|| value / divisor)
-        }
-    }
-
-    /// The same in 256 bits.
-    pub(super) fn to_i256(&self, scale: i32) -> Option<i256> {
-        let ten_thousand = i256::from_i128(10_000);
-        let mut value = i256::ZERO;
-        for group in self.groups() {
-            value = value.checked_mul(ten_thousand)?.checked_add(i256::from_i128(i128::from(group)))?;
-        }
-        if self.negative {
-            value = value.checked_neg()?;
-        }
-        let exponent = self.exponent() + scale;
-        if value == i256::ZERO {
-            return Some(value);
-        }
-        let power = |n: i32| i256::from_i128(10).checked_pow(u32::try_from(n).ok()?);
-        if exponent >= 0 {
-            value.checked_mul(power(exponent)?)
-        } else {
-            let divisor = power(-exponent)?;
-            (value.checked_rem(divisor)? == i256::ZERO).then(|| value.checked_div(divisor)).flatten()
-        }
+        let number = |n: u16| N::usize_as(usize::from(n));
+        let add = |value: N, places: u32, group: u16| value.mul_checked(number(10_u16.pow(places))).ok()?.add_checked(number(group)).ok();
+        let value = before.iter().try_fold(N::ZERO, |value, group| add(value, 4, *group))?;
+        let value = add(value, 4 - places, last / step)?;
+        let value =
+            if value == N::ZERO { value } else { value.mul_checked(number(10).pow_checked(u32::try_from(exponent).unwrap_or(0)).ok()?).ok()? };
+        if self.negative { value.neg_checked().ok() } else { Some(value) }
     }
 
     /// The power of ten of the last group's ones.
@@ -202,6 +184,8 @@ pub(super) fn write_text(out: &mut Vec<u8>, text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use arrow::datatypes::i256;
+
     use super::*;
 
     fn through(text: &str) -> String {
@@ -241,14 +225,36 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_decimals_of_every_scale_are_read() {
+        for (precision, scale) in (1..=76).flat_map(|p| (-3..=p).map(move |s| (p, s))) {
+            let nines = "9".repeat(usize::try_from(precision).unwrap());
+            let mut bytes = Vec::new();
+            write(&mut bytes, true, nines.as_bytes(), scale);
+            let wire = parse(&bytes[4..]).unwrap();
+            assert_eq!(wire.value(scale), i256::from_string(&format!("-{nines}")), "decimal({precision}, {scale})");
+            assert_eq!(wire.value::<i256>(scale - 1), None);
+            if precision <= 38 {
+                assert_eq!(wire.value(scale), format!("-{nines}").parse::<i128>().ok());
+            }
+            assert_eq!(wire.value::<i128>(scale).is_some(), precision <= 38);
+        }
+        let mut bytes = Vec::new();
+        write(&mut bytes, false, b"", 0);
+        assert_eq!((parse(&bytes[4..]).unwrap().value(2), parse(&bytes[4..]).unwrap().value(-9)), (Some(0_i128), Some(0_i128)));
+        bytes.clear();
+        write(&mut bytes, false, b"1", 12);
+        assert_eq!((parse(&bytes[4..]).unwrap().value(12), parse(&bytes[4..]).unwrap().value::<i128>(-40)), (Some(1_i128), None));
+    }
+
+    #[test]
     fn decimals_are_exact_or_refused() {
         let mut bytes = Vec::new();
         write(&mut bytes, true, b"1234567", 3);
         let wire = parse(&bytes[4..]).unwrap();
-        assert_eq!((wire.to_i128(3), wire.to_i128(5), wire.to_i128(2)), (Some(-1_234_567), Some(-123_456_700), None));
-        assert_eq!(wire.to_i256(4), Some(i256::from_i128(-12_345_670)));
+        assert_eq!((wire.value(3), wire.value(5), wire.value::<i128>(2)), (Some(-1_234_567_i128), Some(-123_456_700), None));
+        assert_eq!(wire.value(4), Some(i256::from_i128(-12_345_670)));
         bytes.clear();
         write(&mut bytes, false, b"5", -2);
-        assert_eq!(parse(&bytes[4..]).unwrap().to_i128(0), Some(500));
+        assert_eq!(parse(&bytes[4..]).unwrap().value(0), Some(500_i128));
     }
 }
