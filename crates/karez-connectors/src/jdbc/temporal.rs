@@ -48,7 +48,12 @@ pub(super) fn date(out: &mut String, days: i64) {
     two(out, day);
 }
 
-/// Appends `05:00:00.000`, with the digits of the unit (`per_second`: 1, 1,000, …) behind the point.
+/// Whether a time is one of a day: there is no 24:00:00, which some servers would make of a leap second, and nothing before midnight.
+pub(super) const fn is_of_day(time: i64, per_second: i64) -> bool {
+    0 <= time && time < 86_400 * per_second
+}
+
+/// Appends a [time of a day](is_of_day) as `05:00:00.000`, with the digits of the unit (`per_second`: 1, 1,000, …) behind the point.
 pub(super) fn time(out: &mut String, of_day: i64, per_second: i64) {
     let seconds = (of_day / per_second) as u32;
     two(out, seconds / 3_600);

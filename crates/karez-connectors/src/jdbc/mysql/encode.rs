@@ -257,6 +257,9 @@ impl Encoder {
                 temporal::date(text, a.value(row));
                 F::quoted(out, text.as_bytes());
             }
+            Values::Time(a, units) if !temporal::is_of_day(a.value(row), *units) => {
+                return Err(format!("{} is no time of a day", a.value(row)));
+            }
             Values::Time(a, units) => {
                 temporal::time(text, a.value(row), *units);
                 fraction(&self.kind, a.value(row), *units, text)?;

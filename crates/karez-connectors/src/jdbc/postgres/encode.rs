@@ -98,6 +98,7 @@ impl Encoder {
 fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, Failure> {
     let server = |e: &dyn std::fmt::Display| Failure::new(Kind::Server, format!("column `{}`: {e}", column.name));
     if array.data_type() == to {
+        of_a_day(array, column)?;
         not_rounded(array, column)?;
         return Ok(ArrayRef::clone(array));
     }
@@ -117,8 +118,16 @@ fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, 
     {
         return Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: an element is out of range for {}", column.name, column.declared)));
     }
+    of_a_day(&out, column)?;
     not_rounded(&out, column)?;
     Ok(out)
+}
+
+/// Refuses a time that is none of a day.
+fn of_a_day(array: &ArrayRef, column: &Column) -> Result<(), Failure> {
+    let Some(times) = array.as_primitive_opt::<Time64MicrosecondType>() else { return Ok(()) };
+    let Some(row) = (0..times.len()).find(|&r| times.is_valid(r) && !temporal::is_of_day(times.value(r), 1_000_000)) else { return Ok(()) };
+    Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: {} is no time of a day", column.name, times.value(row))))
 }
 
 /// Refuses a time with more digits behind the second than its column keeps: the server would round it without a word.

@@ -19,6 +19,8 @@ pub(super) enum Values {
     Unsigned(UInt64Array),
     Real(Float64Array),
     Text(StringArray),
+    /// Times; an empty text stands for what is none.
+    Time(StringArray),
     LargeText(LargeStringArray),
     Blob(BinaryArray),
     LargeBlob(LargeBinaryArray),
@@ -50,11 +52,11 @@ impl Values {
             DataType::Time32(unit) => {
                 let units = per_second(*unit);
                 let ints = cast(&to(&DataType::Int32)?, &DataType::Int64)?;
-                Self::text(&ints, |out, v| temporal::time(out, v, units))
+                Self::Time(Self::texts(&ints, |out, v| time(out, v, units)))
             }
             DataType::Time64(unit) => {
                 let units = per_second(*unit);
-                Self::text(&to(&DataType::Int64)?, |out, v| temporal::time(out, v, units))
+                Self::Time(Self::texts(&to(&DataType::Int64)?, |out, v| time(out, v, units)))
             }
             DataType::Timestamp(unit, zone) => {
                 let (units, utc) = (per_second(*unit), zone.is_some());
@@ -66,6 +68,10 @@ impl Values {
     }
 
     fn text(ints: &ArrayRef, write: impl Fn(&mut String, i64)) -> Self {
+        Self::Text(Self::texts(ints, write))
+    }
+
+    fn texts(ints: &ArrayRef, write: impl Fn(&mut String, i64)) -> StringArray {
         let ints = ints.as_primitive::<Int64Type>();
         let mut out = StringBuilder::with_capacity(ints.len(), ints.len() * 24);
         let mut text = String::with_capacity(32);
@@ -79,7 +85,7 @@ impl Values {
                 }
             }
         }
-        Self::Text(out.finish())
+        out.finish()
     }
 
     /// The value of a row, or why SQLite cannot hold it.
@@ -91,11 +97,19 @@ impl Values {
                 i64::try_from(a.value(row)).map_err(|_| format!("{} is greater than {}, the greatest integer of SQLite", a.value(row), i64::MAX))?,
             ),
             Self::Real(a) if a.is_valid(row) => ValueRef::Real(a.value(row)),
-            Self::Text(a) if a.is_valid(row) => ValueRef::Text(a.value(row).as_bytes()),
+            Self::Time(a) if a.is_valid(row) && a.value(row).is_empty() => return Err("it is no time of a day".to_owned()),
+            Self::Text(a) | Self::Time(a) if a.is_valid(row) => ValueRef::Text(a.value(row).as_bytes()),
             Self::LargeText(a) if a.is_valid(row) => ValueRef::Text(a.value(row).as_bytes()),
             Self::Blob(a) if a.is_valid(row) => ValueRef::Blob(a.value(row)),
             Self::LargeBlob(a) if a.is_valid(row) => ValueRef::Blob(a.value(row)),
             _ => ValueRef::Null,
         })
+    }
+}
+
+/// Appends a time; nothing where it is none of a day.
+fn time(out: &mut String, time: i64, units: i64) {
+    if temporal::is_of_day(time, units) {
+        temporal::time(out, time, units);
     }
 }
