@@ -1,15 +1,16 @@
 //! Secrets that stand in a file, covered wherever its lines are shown: logs are read by many.
 
-/// The keys whose values are secrets, as they end: `password`, `sslPassword`, `client_secret`.
-const KEYS: [&str; 4] = ["password", "secret", "token", "passphrase"];
+/// The keys whose values are secrets, as they end: `password`, `sslPassword`, `client_secret`; and as they are misspelt.
+const KEYS: [&str; 9] = ["password", "secret", "token", "passphrase", "passwd", "pwd", "pass", "pasword", "passwort"];
 
 /// The text with stars in the place of passwords in URLs, and of what follows such a key. Of the same length, so that places stay what they are.
 pub(crate) fn covered(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     for (at, _) in text.match_indices("://") {
-        let authority = &text[at + 3..];
-        let authority = &authority[..authority.find(|c: char| c.is_whitespace() || "\"'/,".contains(c)).unwrap_or(authority.len())];
-        if let Some((user, _)) = authority.rsplit_once('@')
+        // Up to the last `@` of the text: a password may hold what ends the host, unescaped.
+        let url = &text[at + 3..];
+        let url = &url[..url.find(|c: char| c.is_whitespace() || "\"'".contains(c)).unwrap_or(url.len())];
+        if let Some((user, _)) = url.rsplit_once('@')
             && let Some((name, password)) = user.split_once(':')
         {
             let begin = at + 3 + name.len() + 1;
@@ -54,6 +55,8 @@ mod tests {
             ("url: \"postgres://karez:S3cret@db/x\"", "url: \"postgres://karez:******@db/x\""),
             ("url: jdbc:mysql://db/x?user=a&password=pä@ss&b=1", "url: jdbc:mysql://db/x?user=a&password=******&b=1"),
             ("{ url: mysql://a:p@ss@db/x, password: hush, n: 1 }", "{ url: mysql://a:****@db/x, password: ****, n: 1 }"),
+            ("url: 'postgres://karez:S3c@ret/P,w#x@db/x'", "url: 'postgres://karez:*************@db/x'"),
+            ("sasl: { user: a, pass: hush }, pasword: hush", "sasl: { user: a, pass: **** }, pasword: ****"),
             ("  \"trustStorePassword\": \"two words\"\n", "  \"trustStorePassword\": \"*********\"\n"),
             ("password: ${DB_PASSWORD}\nurl: postgres://a:${P}@db", "password: ${DB_PASSWORD}\nurl: postgres://a:${P}@db"),
             ("bootstrapServers: kafka://one:9092,two:9092", "bootstrapServers: kafka://one:9092,two:9092"),

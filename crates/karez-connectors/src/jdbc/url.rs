@@ -120,6 +120,9 @@ fn server(server: Server, text: &str) -> Result<Target, ConfigError> {
     };
     let (text, query) = text.split_once('?').unwrap_or((text, ""));
     let (authority, database) = text.split_once('/').unwrap_or((text, ""));
+    if database.contains('@') {
+        return Err(wrong("a `/` or `?` in the user's name or password must be escaped, as `%2F` or `%3F`"));
+    }
     let (login, hosts) = authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
     let mut url = ServerUrl {
         server,
@@ -244,6 +247,7 @@ mod tests {
             "mysql://u:%zz@h/d",
             "postgres://u:secret/x@h/d",
             "postgres://u:secret?x@h/d",
+            "postgres://u:s@secret/x#y@h/d",
         ] {
             let text = parse(url).unwrap_err().to_string();
             assert!(!text.contains("secret"), "{text}");

@@ -83,7 +83,9 @@ fn whole(letter: &Letter, ledger: &Ledger) -> String {
         }
     }
     if let Some(row) = &letter.row {
-        let pretty = serde_json::from_str::<serde_json::Value>(row).ok().and_then(|v| serde_json::to_string_pretty(&v).ok());
+        // A number that would look another way is shown as it stands.
+        let value = serde_json::from_str::<serde_json::Value>(row).ok().filter(|value| serde_json::to_string(value).is_ok_and(|text| text == *row));
+        let pretty = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
         line("row", pretty.as_deref().unwrap_or(row));
     }
     out
