@@ -177,7 +177,10 @@ fn a_sum_of_76_digits_that_is_lost_stays_an_error() {
     job.restart(1);
     job.push(batch(&[(1, -most); 11]));
     let letters = letters(&mut job);
-    assert_eq!((job.take(0).len(), letters.len(), letters[0].0.as_str()), (0, 1, "sum(v) is more than the 76 digits of Decimal256(76, 0) (in `sum(v)`)"));
+    assert_eq!(
+        (job.take(0).len(), letters.len(), letters[0].0.as_str()),
+        (0, 1, "sum(v) is more than the 76 digits of Decimal256(76, 0) (in `sum(v)`)")
+    );
 }
 
 #[test]
