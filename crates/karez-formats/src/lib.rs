@@ -3,6 +3,8 @@
 
 #[cfg(feature = "csv")]
 pub mod csv;
+#[cfg(any(feature = "json", feature = "avro"))]
+mod culprit;
 mod decoder;
 pub mod encode;
 #[cfg(feature = "json")]

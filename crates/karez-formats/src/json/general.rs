@@ -10,6 +10,8 @@ use arrow::json::reader::Decoder;
 use karez_core::json_numbers::NumberGuard;
 use memchr::memchr2_iter;
 
+use crate::culprit::culprit;
+
 /// Most records in one run of arrow-json.
 const RUN_RECORDS: usize = 1024;
 
@@ -161,12 +163,7 @@ impl General {
         if matches!(error, ArrowError::JsonError(_)) {
             return reason(error);
         }
-        let mut fields = &self.schema.fields()[..];
-        while fields.len() > 1 {
-            let (first, second) = fields.split_at(fields.len() / 2);
-            fields = if refuses(first, record) { first } else { second };
-        }
-        match fields.first().filter(|_| refuses(fields, record)) {
+        match culprit(self.schema.fields(), |fields| refuses(fields, record)) {
             Some(field) => format!("whilst decoding field '{}': {}", field.name(), reason(error)),
             None => reason(error),
         }

@@ -180,11 +180,11 @@ impl Column {
                 _ => return Err(unfit()),
             }),
             Self::Decimal128(b, p, s) => {
-                let text = decimal_text(value, *s).ok_or_else(unfit)?;
+                let text = decimal_text(value).ok_or_else(unfit)?;
                 b.append_value(decimal::parse::<Decimal128Type>(&text, *p, *s).ok_or_else(unfit)?);
             }
             Self::Decimal256(b, p, s) => {
-                let text = decimal_text(value, *s).ok_or_else(unfit)?;
+                let text = decimal_text(value).ok_or_else(unfit)?;
                 b.append_value(decimal::parse::<Decimal256Type>(&text, *p, *s).ok_or_else(unfit)?);
             }
             Self::Text(b) => match value {
@@ -265,8 +265,8 @@ fn text(value: ValueRef<'_>) -> Option<&str> {
     }
 }
 
-/// A number as decimal digits; `None` where it has more behind the point than the type, or is none.
-fn decimal_text(value: ValueRef<'_>, scale: i8) -> Option<String> {
+/// A number as decimal digits; `None` where it is none.
+fn decimal_text(value: ValueRef<'_>) -> Option<String> {
     let text = match value {
         ValueRef::Integer(i) => i.to_string(),
         // The shortest digits that stand for this double: those that were written, up to 15.
@@ -277,7 +277,7 @@ fn decimal_text(value: ValueRef<'_>, scale: i8) -> Option<String> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
     let (whole, behind) = digits.split_once('.').unwrap_or((digits, ""));
     let plain = (!whole.is_empty() || !behind.is_empty()) && whole.bytes().chain(behind.bytes()).all(|b| b.is_ascii_digit());
-    (plain && behind.trim_end_matches('0').len() <= usize::try_from(scale).unwrap_or(0)).then_some(text)
+    plain.then_some(text)
 }
 
 fn shown(value: ValueRef<'_>) -> String {

@@ -13,6 +13,7 @@ use arrow_avro::reader::Decoder;
 use karez_core::Result;
 
 use super::schema::{PREFIX, RecordSchema};
+use crate::culprit::culprit;
 use crate::message::conform::Conform;
 use crate::message::gather::{self, BUFFER_BYTES_LIMIT, Gather, Part};
 use crate::message::{AvroFraming, BadMessage, Decoded, MessageDecoder, Progress, RegisteredSchema, SchemaId, SchemaKind, framing};
@@ -239,13 +240,9 @@ impl Writer {
         if self.refuses(&[], datum) {
             return reason;
         }
-        let mut columns = &self.projection[..];
-        while columns.len() > 1 {
-            let (first, second) = columns.split_at(columns.len() / 2);
-            columns = if self.refuses(first, datum) { first } else { second };
-        }
+        let column = culprit(&self.projection, |columns| self.refuses(columns, datum));
         let known = self.reading.reader.as_ref().unwrap_or(&self.schema).fields();
-        match columns.first().and_then(|column| known.get(*column)).filter(|_| self.refuses(columns, datum)) {
+        match column.and_then(|column| known.get(*column)) {
             Some(name) => format!("column `{name}`: {reason}"),
             None => reason,
         }
