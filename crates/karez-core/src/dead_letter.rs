@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::json_numbers::NumberGuard;
+use crate::exact::json::JsonGuard;
 use crate::schema::{ORIGIN_COLUMN, StreamSchema};
 use crate::{Error, Result};
 
@@ -255,10 +255,10 @@ pub fn row_batch(schema: &SchemaRef, row: &str) -> Result<RecordBatch> {
     decoder.decode(row.as_bytes()).map_err(misfit)?;
     if decoder.len() == 1
         && !decoder.has_partial_record()
-        && let Some(mut numbers) = NumberGuard::of(schema, 1).map_err(misfit)?
+        && let Some(mut guard) = JsonGuard::of(schema, 1).map_err(misfit)?
     {
-        numbers.hold(row.as_bytes()).map_err(misfit)?;
-        numbers.judge().map_err(misfit)?;
+        guard.hold(row.as_bytes()).map_err(misfit)?;
+        guard.judge().map_err(misfit)?;
     }
     match decoder.flush().map_err(misfit)? {
         Some(batch) if batch.num_rows() == 1 => Ok(batch),
@@ -272,8 +272,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        BinaryArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, StringArray, Time32SecondArray, TimestampMicrosecondArray,
-        TimestampMillisecondArray,
+        BinaryArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray, Time32SecondArray,
+        TimestampMicrosecondArray, TimestampMillisecondArray,
     };
     use arrow::datatypes::Int32Type;
 
@@ -378,12 +378,34 @@ mod tests {
             ("date", Arc::new(Date32Array::from(vec![i32::MAX]))),
             ("at", Arc::new(TimestampMillisecondArray::from(vec![i64::MAX]).with_timezone("UTC"))),
             ("list", Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Date32Type, _, _>([Some([Some(i32::MIN), Some(0)])]))),
-            ("time", Arc::new(Time32SecondArray::from(vec![-1]))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let row = row_record(&batch, 0, "").unwrap().row.unwrap();
-        assert_eq!(row, r#"{"date":2147483647,"at":9223372036854775807,"list":[-2147483648,"1970-01-01"],"time":-1}"#);
+        assert_eq!(row, r#"{"date":2147483647,"at":9223372036854775807,"list":[-2147483648,"1970-01-01"]}"#);
         assert_eq!(row_batch(&batch.schema(), &row).unwrap(), batch);
+    }
+
+    #[test]
+    fn a_time_that_is_none_of_a_day_is_shown_and_not_taken_back() {
+        let time: ArrayRef = Arc::new(Time32SecondArray::from(vec![-1]));
+        let batch = RecordBatch::try_from_iter([("time", time)]).unwrap();
+        let row = row_record(&batch, 0, "").unwrap().row.unwrap();
+        assert_eq!(row, r#"{"time":-1}"#);
+        assert_eq!(row_batch(&batch.schema(), &row).unwrap_err().reach(), crate::Reach::Record);
+    }
+
+    #[test]
+    fn numbers_that_are_none_in_json_go_there_as_text_and_back() {
+        let doubles = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e300, 0.1, 5.0];
+        let floats = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 3.4e38, 0.1, 5.0];
+        let columns: Vec<(&str, ArrayRef)> =
+            vec![("double", Arc::new(Float64Array::from(doubles.to_vec()))), ("float", Arc::new(Float32Array::from(floats.to_vec())))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let rows = (0..batch.num_rows()).map(|row| row_record(&batch, row, "").unwrap().row.unwrap());
+        let rows: Vec<_> = rows.inspect(|row| assert!(!row.contains("null"), "{row}")).collect();
+        assert_eq!(rows[2], r#"{"double":"-Infinity","float":"-Infinity"}"#);
+        let back: Vec<_> = rows.iter().map(|row| row_batch(&batch.schema(), row).unwrap()).collect();
+        assert_eq!(arrow::compute::concat_batches(&batch.schema(), &back).unwrap(), batch);
     }
 
     #[test]
@@ -397,9 +419,10 @@ mod tests {
 
     #[test]
     fn a_row_with_a_number_that_its_column_would_change_is_an_error_of_the_record() {
-        let schema = [("n", DataType::Int64), ("d", DataType::Decimal128(12, 2))].map(|(name, kind)| Field::new(name, kind, true));
+        let schema =
+            [("n", DataType::Int64), ("d", DataType::Decimal128(12, 2)), ("f", DataType::Float64)].map(|(name, kind)| Field::new(name, kind, true));
         let schema: SchemaRef = Arc::new(Schema::new(schema.to_vec()));
-        for row in ["{\"n\":8.5}", "{\"d\":1.239}", "{\"d\":\"1.239\"}", "{\"n\":9007199254740993.0}"] {
+        for row in ["{\"n\":8.5}", "{\"d\":1.239}", "{\"d\":\"1.239\"}", "{\"n\":9007199254740993.0}", "{\"f\":1e400}"] {
             assert_eq!(row_batch(&schema, row).unwrap_err().reach(), crate::Reach::Record, "{row}");
         }
         for row in ["{\"n\":8.0}", "{\"d\":1.230}", "{\"d\":\"1.2\"}"] {

@@ -12,7 +12,7 @@ use karez_core::config::ConfigError;
 use karez_core::dead_letter::row_record;
 use karez_core::error::did_you_mean;
 use karez_core::schema::{change_kinds, visible_batch};
-use karez_core::{BadRecord, ChangeKind, Error, Result};
+use karez_core::{BadRecord, ChangeKind, Result};
 
 use super::options::{GuaranteeOption, JdbcSinkOptions, WriteMode};
 
@@ -111,11 +111,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) fn json(array: &ArrayRef) -> Result<StringArray> {
     let schema = Arc::new(Schema::new(vec![Field::new("v", array.data_type().clone(), true)]));
     let batch = RecordBatch::try_new(schema, vec![Arc::clone(array)])?;
-    let mut lines = Vec::new();
-    let mut writer = arrow::json::LineDelimitedWriter::new(&mut lines);
-    writer.write(&batch)?;
-    writer.finish()?;
-    let text = String::from_utf8(lines).map_err(|e| Error::internal("JSON of a nested value").caused_by(e))?;
+    let text = karez_core::row_json::rows(&batch, false)?;
     // Each line is `{"v":…}`, or `{}` for null.
     Ok(text.lines().map(|line| line.strip_prefix("{\"v\":").and_then(|l| l.strip_suffix('}'))).collect())
 }

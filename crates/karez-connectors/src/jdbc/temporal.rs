@@ -2,18 +2,6 @@
 
 use std::fmt::Write;
 
-use arrow::datatypes::TimeUnit;
-
-/// How many units make a second.
-pub(super) const fn per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    }
-}
-
 /// The date of a day counted from 1970-01-01: year, month, day (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 fn civil(days: i64) -> (i64, u32, u32) {
     let z = days + 719_468;
@@ -48,12 +36,7 @@ pub(super) fn date(out: &mut String, days: i64) {
     two(out, day);
 }
 
-/// Whether a time is one of a day: there is no 24:00:00, which some servers would make of a leap second, and nothing before midnight.
-pub(super) const fn is_of_day(time: i64, per_second: i64) -> bool {
-    0 <= time && time < 86_400 * per_second
-}
-
-/// Appends a [time of a day](is_of_day) as `05:00:00.000`, with the digits of the unit (`per_second`: 1, 1,000, …) behind the point.
+/// Appends a [time of a day](karez_core::exact::is_of_day) as `05:00:00.000`, with the digits of the unit (`per_second`: 1, 1,000, …) behind the point.
 pub(super) fn time(out: &mut String, of_day: i64, per_second: i64) {
     let seconds = (of_day / per_second) as u32;
     two(out, seconds / 3_600);

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use arrow::array::types::{
-    Date32Type, Date64Type, Decimal128Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
-    Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Date32Type, Date64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, BooleanArray, GenericStringArray, OffsetSizeTrait, PrimitiveArray};
 use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
+use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
 
-use karez_core::decimal;
+use karez_core::exact::{Misfit, decimal, text};
+use karez_core::sql_type::to_sql;
 
 /// Rows of one column, appended one by one and taken as an array.
 pub(super) trait Column: Send {
@@ -24,8 +25,8 @@ pub(super) trait Column: Send {
         false
     }
 
-    /// Adds a value; `false` where it does not parse.
-    fn append(&mut self, value: &str) -> bool;
+    /// Adds a value, or says why the column cannot hold it.
+    fn append(&mut self, value: &str) -> Result<(), Misfit>;
 
     /// Adds a null.
     fn append_null(&mut self);
@@ -53,64 +54,55 @@ pub(super) fn of(field: &Field) -> Result<Box<dyn Column>, ArrowError> {
         DataType::UInt16 => parsed::<UInt16Type>(data_type),
         DataType::UInt32 => parsed::<UInt32Type>(data_type),
         DataType::UInt64 => parsed::<UInt64Type>(data_type),
-        DataType::Float16 => parsed::<Float16Type>(data_type),
-        DataType::Float32 => parsed::<Float32Type>(data_type),
-        DataType::Float64 => parsed::<Float64Type>(data_type),
-        DataType::Date32 => parsed::<Date32Type>(data_type),
+        DataType::Float16 => Primitive::<Float16Type, _>::boxed(data_type, text::float::<Float16Type>),
+        DataType::Float32 => Primitive::<Float32Type, _>::boxed(data_type, text::float::<Float32Type>),
+        DataType::Float64 => Primitive::<Float64Type, _>::boxed(data_type, text::float::<Float64Type>),
+        DataType::Date32 => Primitive::<Date32Type, _>::boxed(data_type, text::date),
         DataType::Date64 => parsed::<Date64Type>(data_type),
-        DataType::Time32(TimeUnit::Second) => parsed::<Time32SecondType>(data_type),
-        DataType::Time32(TimeUnit::Millisecond) => parsed::<Time32MillisecondType>(data_type),
-        DataType::Time64(TimeUnit::Microsecond) => parsed::<Time64MicrosecondType>(data_type),
-        DataType::Time64(TimeUnit::Nanosecond) => parsed::<Time64NanosecondType>(data_type),
-        DataType::Timestamp(unit, zone) => {
-            let zone: Tz = zone.as_deref().unwrap_or("+00:00").parse()?;
+        DataType::Time32(unit) => {
+            let unit = *unit;
+            let parse = move |s: &str| text::time(s, unit).and_then(|time| i32::try_from(time).map_err(|_| Misfit::Size));
             match unit {
-                TimeUnit::Second => {
-                    Primitive::<TimestampSecondType, _>::boxed(data_type, move |s| Some(string_to_datetime(&zone, s).ok()?.timestamp()))
-                }
-                TimeUnit::Millisecond => {
-                    Primitive::<TimestampMillisecondType, _>::boxed(data_type, move |s| Some(string_to_datetime(&zone, s).ok()?.timestamp_millis()))
-                }
-                TimeUnit::Microsecond => {
-                    Primitive::<TimestampMicrosecondType, _>::boxed(data_type, move |s| Some(string_to_datetime(&zone, s).ok()?.timestamp_micros()))
-                }
-                TimeUnit::Nanosecond => {
-                    Primitive::<TimestampNanosecondType, _>::boxed(data_type, move |s| string_to_datetime(&zone, s).ok()?.timestamp_nanos_opt())
-                }
+                TimeUnit::Second => Primitive::<Time32SecondType, _>::boxed(data_type, parse),
+                _ => Primitive::<Time32MillisecondType, _>::boxed(data_type, parse),
+            }
+        }
+        DataType::Time64(unit) => {
+            let unit = *unit;
+            let parse = move |s: &str| text::time(s, unit);
+            match unit {
+                TimeUnit::Microsecond => Primitive::<Time64MicrosecondType, _>::boxed(data_type, parse),
+                _ => Primitive::<Time64NanosecondType, _>::boxed(data_type, parse),
+            }
+        }
+        DataType::Timestamp(unit, zone) => {
+            let (zone, unit): (Tz, _) = (zone.as_deref().unwrap_or("+00:00").parse()?, *unit);
+            let parse = move |s: &str| text::timestamp(s, &zone, unit);
+            match unit {
+                TimeUnit::Second => Primitive::<TimestampSecondType, _>::boxed(data_type, parse),
+                TimeUnit::Millisecond => Primitive::<TimestampMillisecondType, _>::boxed(data_type, parse),
+                TimeUnit::Microsecond => Primitive::<TimestampMicrosecondType, _>::boxed(data_type, parse),
+                TimeUnit::Nanosecond => Primitive::<TimestampNanosecondType, _>::boxed(data_type, parse),
             }
         }
         &DataType::Decimal128(precision, scale) => {
             Primitive::<Decimal128Type, _>::boxed(data_type, move |s| decimal::parse::<Decimal128Type>(s, precision, scale))
         }
+        &DataType::Decimal256(precision, scale) => {
+            Primitive::<Decimal256Type, _>::boxed(data_type, move |s| decimal::parse::<Decimal256Type>(s, precision, scale))
+        }
         DataType::Utf8 => Box::new(Text::<i32>::new(data_type)),
         DataType::LargeUtf8 => Box::new(Text::<i64>::new(data_type)),
         DataType::Utf8View => Box::new(Text::<i32>::new(data_type)),
         DataType::Dictionary(_, values) if values.as_ref() == &DataType::Utf8 => Box::new(Text::<i32>::new(data_type)),
-        other => return Err(ArrowError::SchemaError(format!("column `{}`: the type {other} has no form in CSV; read it as a string", field.name()))),
+        other => {
+            return Err(ArrowError::SchemaError(format!(
+                "column `{}`: the type {} has no form in CSV; read it as a string",
+                field.name(),
+                to_sql(other)
+            )));
+        }
     })
-}
-
-/// The SQL name of a type, as users write it.
-#[must_use]
-pub fn type_name(data_type: &DataType) -> String {
-    let name = match data_type {
-        DataType::Boolean => "boolean",
-        DataType::Int8 => "tinyint",
-        DataType::Int16 => "smallint",
-        DataType::Int32 => "int",
-        DataType::Int64 => "bigint",
-        DataType::Float32 => "float",
-        DataType::Float64 => "double",
-        DataType::Date32 => "date",
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "string",
-        DataType::Timestamp(TimeUnit::Second, _) => "timestamp(0)",
-        DataType::Timestamp(TimeUnit::Millisecond, _) => "timestamp(3)",
-        DataType::Timestamp(TimeUnit::Microsecond, _) => "timestamp(6)",
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => "timestamp(9)",
-        DataType::Decimal128(precision, scale) => return format!("decimal({precision}, {scale})"),
-        other => return other.to_string(),
-    };
-    name.to_owned()
 }
 
 /// Whether each row holds a value. Nothing is kept before the first null.
@@ -148,21 +140,20 @@ struct Primitive<T: ArrowPrimitiveType, P> {
 }
 
 fn parsed<T: Parser>(data_type: &DataType) -> Box<dyn Column> {
-    Primitive::<T, _>::boxed(data_type, |text| T::parse(text))
+    Primitive::<T, _>::boxed(data_type, |text| T::parse(text).ok_or(Misfit::Form))
 }
 
-impl<T: ArrowPrimitiveType, P: Fn(&str) -> Option<T::Native> + Send + 'static> Primitive<T, P> {
+impl<T: ArrowPrimitiveType, P: Fn(&str) -> Result<T::Native, Misfit> + Send + 'static> Primitive<T, P> {
     fn boxed(data_type: &DataType, parse: P) -> Box<dyn Column> {
         Box::new(Self { data_type: data_type.clone(), values: Vec::new(), validity: Validity::default(), parse })
     }
 }
 
-impl<T: ArrowPrimitiveType, P: Fn(&str) -> Option<T::Native> + Send> Column for Primitive<T, P> {
-    fn append(&mut self, value: &str) -> bool {
-        let Some(value) = (self.parse)(value) else { return false };
-        self.values.push(value);
+impl<T: ArrowPrimitiveType, P: Fn(&str) -> Result<T::Native, Misfit> + Send> Column for Primitive<T, P> {
+    fn append(&mut self, value: &str) -> Result<(), Misfit> {
+        self.values.push((self.parse)(value)?);
         self.validity.append_valid();
-        true
+        Ok(())
     }
 
     fn append_null(&mut self) {
@@ -194,15 +185,14 @@ struct Booleans {
 }
 
 impl Column for Booleans {
-    fn append(&mut self, value: &str) -> bool {
-        let value = match value {
+    fn append(&mut self, value: &str) -> Result<(), Misfit> {
+        self.values.push(match value {
             "true" | "TRUE" | "True" | "t" | "T" | "1" => true,
             "false" | "FALSE" | "False" | "f" | "F" | "0" => false,
-            _ => return false,
-        };
-        self.values.push(value);
+            _ => return Err(Misfit::Form),
+        });
         self.validity.append_valid();
-        true
+        Ok(())
     }
 
     fn append_null(&mut self) {
@@ -244,12 +234,12 @@ impl<O: OffsetSizeTrait> Column for Text<O> {
         true
     }
 
-    fn append(&mut self, value: &str) -> bool {
-        let Some(end) = O::from_usize(self.bytes.len() + value.len()) else { return false };
+    fn append(&mut self, value: &str) -> Result<(), Misfit> {
+        let end = O::from_usize(self.bytes.len() + value.len()).ok_or(Misfit::Size)?;
         self.bytes.extend_from_slice(value.as_bytes());
         self.offsets.push(end);
         self.validity.append_valid();
-        true
+        Ok(())
     }
 
     fn append_null(&mut self) {

@@ -25,7 +25,6 @@ use memchr::memrchr;
 
 use crate::RecordError;
 use column::Column;
-pub use column::type_name;
 pub use infer::Inference;
 use split::{Field, Splitter, Step};
 
@@ -262,9 +261,9 @@ impl CsvDecoder {
                     return Err(format!("column `{}` is null but must not be", self.schema.field(i).name()));
                 }
                 column.append_null();
-            } else if !column.append(value) {
+            } else if let Err(misfit) = column.append(value) {
                 let field = self.schema.field(i);
-                return Err(format!("column `{}`: `{}` is not a {}", field.name(), shown(value), type_name(field.data_type())));
+                return Err(format!("column `{}`: {}", field.name(), misfit.of(shown(value), field.data_type())));
             }
         }
         Ok(())

@@ -57,18 +57,11 @@ pub fn encode_or_reject(encoder: &dyn Encoder, batch: &RecordBatch, out: &mut Ve
         let one = batch.slice(row, 1);
         if let Err(e) = encoder.encode(&one, out) {
             out.truncate(before);
-            rejects.push(BadRecord { reason: e.0, row: describe(&one), ..BadRecord::default() });
+            // Where a type has no form in JSON at all, the reason stands alone.
+            rejects.push(BadRecord { reason: e.0, row: karez_core::row_json::rows(&one, false).ok(), ..BadRecord::default() });
         }
     }
     rejects
-}
-
-/// One row as a JSON object, as well as it can be told: what has no JSON form stands there as the text of the error.
-fn describe(row: &RecordBatch) -> Option<String> {
-    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
-    writer.write(row).ok()?;
-    writer.finish().ok()?;
-    String::from_utf8(writer.into_inner()).ok().map(|text| text.trim_end().to_owned())
 }
 
 /// The first column whose type `refused` names a reason for.

@@ -7,7 +7,7 @@ use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
-use karez_core::json_numbers::NumberGuard;
+use karez_core::exact::json::JsonGuard;
 use memchr::memchr2_iter;
 
 use crate::culprit::culprit;
@@ -28,7 +28,7 @@ const NESTING_LIMIT: usize = 1_000;
 pub(super) struct General {
     schema: SchemaRef,
     strict: bool,
-    guard: Option<NumberGuard>,
+    guard: Option<JsonGuard>,
     decoder: Decoder,
     /// Most records that `decoder` takes between two flushes. It has memory for them from the beginning, so that a new one
     /// is cheap only when they are few.
@@ -51,7 +51,7 @@ impl General {
     pub(super) fn try_new(schema: SchemaRef, strict: bool) -> Result<Self, ArrowError> {
         let capacity = RUN_RECORDS_AFTER_FAILURE;
         let decoder = build(&schema, strict, capacity)?;
-        Ok(Self { guard: NumberGuard::of(&schema, capacity)?, schema, strict, decoder, capacity, run_records: RUN_RECORDS })
+        Ok(Self { guard: JsonGuard::of(&schema, capacity)?, schema, strict, decoder, capacity, run_records: RUN_RECORDS })
     }
 
     /// Decodes `records`, one row each, and tells in their order what became of them.
@@ -131,7 +131,7 @@ impl General {
 
     /// Makes rows of `records`, which arrow-json holds; false if not all of them were good.
     fn finish(&mut self, records: &[&[u8]], tell: &mut impl FnMut(Outcome)) -> bool {
-        let judged = self.guard.as_mut().map_or(Ok(()), NumberGuard::judge);
+        let judged = self.guard.as_mut().map_or(Ok(()), JsonGuard::judge);
         let error = match judged.and_then(|()| self.decoder.flush()) {
             Ok(Some(batch)) if batch.num_rows() == records.len() => {
                 tell(Outcome::Rows(batch));

@@ -6,8 +6,8 @@
 //! that record and flushed. Exactly one row, and the record is good; an error, no row or two, and it is bad: nothing of
 //! it is in a batch, and the caller learns where it lies and why. This holds for every input, with all that arrow-json
 //! lets pass (missing commas, control characters in strings, `1-2` as a number nobody reads). Rows keep the order of
-//! their records. One thing is not left to arrow-json: a record with a number that its column would change in silence is
-//! bad ([`karez_core::json_numbers`]).
+//! their records. One thing is not left to arrow-json: a record with a value that its column would change in silence is
+//! bad ([`karez_core::exact::json`]).
 //!
 //! # How
 //!

@@ -53,13 +53,14 @@ impl TimestampReader {
             b'Z' if data.get(at + 1) == Some(&b'"') => at += 1,
             _ => return None,
         }
-        let value = match self.unit {
-            TimeUnit::Second => seconds,
-            TimeUnit::Millisecond => seconds * 1_000 + nanos / 1_000_000,
-            TimeUnit::Microsecond => seconds * 1_000_000 + nanos / 1_000,
-            TimeUnit::Nanosecond => seconds * 1_000_000_000 + nanos,
+        let (value, rest) = match self.unit {
+            TimeUnit::Second => (seconds, nanos),
+            TimeUnit::Millisecond => (seconds * 1_000 + nanos / 1_000_000, nanos % 1_000_000),
+            TimeUnit::Microsecond => (seconds * 1_000_000 + nanos / 1_000, nanos % 1_000),
+            TimeUnit::Nanosecond => (seconds * 1_000_000_000 + nanos, 0),
         };
-        Some((value, at + 1))
+        // Digits that the unit has no room for are the general path's to refuse.
+        (rest == 0).then_some((value, at + 1))
     }
 
     /// The seconds since 1970 of `2024-01-31T23:59`, kept for the next.

@@ -1,6 +1,6 @@
 //! Reads row groups of a Parquet file, from any row on.
 //!
-//! Columns are found by name; one of another type is cast, and a row whose value does not fit the declared type is a bad record.
+//! Columns are found by name; one of another type is cast, and a row whose value the declared type cannot hold as it is is a bad record.
 
 use std::fmt;
 use std::fs::File;
@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{can_cast_types, cast, filter_record_batch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::util::display::array_value_to_string;
+use karez_core::exact::{can_cast, cast_rows};
+use karez_core::sql_type::to_sql;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::RecordError;
-use crate::csv::type_name;
 
 /// Rows decoded in one go.
 const BATCH_ROWS: usize = 8_192;
@@ -92,8 +92,8 @@ impl ParquetRows {
         let mut roots = Vec::new();
         for field in schema.fields() {
             let (root, of_file) = found.column_with_name(field.name()).ok_or_else(|| format!("there is no column `{}`", field.name()))?;
-            if !can_cast_types(of_file.data_type(), field.data_type()) {
-                let (from, to) = (type_name(of_file.data_type()), type_name(field.data_type()));
+            if !can_cast(of_file.data_type(), field.data_type()) {
+                let (from, to) = (to_sql(of_file.data_type()), to_sql(field.data_type()));
                 return Err(format!("column `{}` is a {from}, which cannot be read as {to}", field.name()));
             }
             roots.push(root);
@@ -168,17 +168,15 @@ impl ParquetRows {
         let mut bad: Option<Vec<Option<String>>> = None;
         for (field, &place) in self.schema.fields().iter().zip(&self.places) {
             let read = batch.column(place);
-            let column = if read.data_type() == field.data_type() { Arc::clone(read) } else { cast(read, field.data_type())? };
-            let misfits = column.logical_null_count() > read.logical_null_count();
-            if misfits || (!field.is_nullable() && column.logical_null_count() > 0) {
+            let (column, misfits) = cast_rows(read, field);
+            let has_nulls = !field.is_nullable() && read.logical_null_count() > 0;
+            if has_nulls || !misfits.is_empty() {
                 let reasons = bad.get_or_insert_with(|| vec![None; batch.num_rows()]);
-                for (row, reason) in reasons.iter_mut().enumerate().filter(|(row, reason)| column.is_null(*row) && reason.is_none()) {
-                    if read.is_valid(row) {
-                        let value = array_value_to_string(read, row)?;
-                        *reason = Some(format!("column `{}`: `{value}` is not a {}", field.name(), type_name(field.data_type())));
-                    } else if !field.is_nullable() {
-                        *reason = Some(format!("column `{}` is null but must not be", field.name()));
-                    }
+                for (row, why) in misfits {
+                    reasons[row].get_or_insert_with(|| format!("column `{}`: {why}", field.name()));
+                }
+                for (_, reason) in reasons.iter_mut().enumerate().filter(|(row, _)| has_nulls && read.is_null(*row)) {
+                    reason.get_or_insert_with(|| format!("column `{}` is null but must not be", field.name()));
                 }
             }
             columns.push(column);

@@ -398,21 +398,44 @@ fn a_number_that_its_column_would_change_makes_its_record_bad_and_says_why() {
     let list = |kind| DataType::List(Arc::new(Field::new_list_field(kind, true)));
     let milliseconds = DataType::Timestamp(TimeUnit::Millisecond, None);
     for (kind, value, expected) in [
-        (DataType::Decimal128(12, 2), "1.239", "1.239 has more digits behind the point than decimal(12, 2) keeps"),
-        (DataType::Decimal128(12, 2), "\"1.239\"", "1.239 has more digits behind the point than decimal(12, 2) keeps"),
-        (DataType::Decimal128(12, 2), "\"1.\\u0032\\u00339\"", "1.239 has more digits behind the point than decimal(12, 2) keeps"),
-        (list(DataType::Decimal128(12, 2)), "[1, 1e-3]", "1e-3 has more digits behind the point than decimal(12, 2) keeps"),
+        (DataType::Decimal128(12, 2), "1.239", "`1.239` has more digits behind the point than decimal(12, 2) keeps"),
+        (DataType::Decimal128(12, 2), "\"1.239\"", "`1.239` has more digits behind the point than decimal(12, 2) keeps"),
+        (DataType::Decimal128(12, 2), "\"1.\\u0032\\u00339\"", "`1.239` has more digits behind the point than decimal(12, 2) keeps"),
+        (list(DataType::Decimal128(12, 2)), "[1, 1e-3]", "`1e-3` has more digits behind the point than decimal(12, 2) keeps"),
         (DataType::Int64, "8.5", "8.5 is no whole number, as bigint needs"),
         (list(DataType::Int8), "[8.0, 1e-1]", "1e-1 is no whole number, as tinyint needs"),
         (DataType::Int64, "9007199254740993.0", "9007199254740993.0 cannot be read exactly as bigint: write it without point and exponent"),
         (milliseconds.clone(), "1.5", "1.5 is no whole number, as timestamp(3) needs"),
+        (milliseconds.clone(), "\"1970-01-01T00:00:00.1239\"", "`1970-01-01T00:00:00.1239` has more digits behind the point than timestamp(3) keeps"),
+        (
+            milliseconds.clone(),
+            "\"1970-01-01T00:00:00.0001+01:00\"",
+            "`1970-01-01T00:00:00.0001+01:00` has more digits behind the point than timestamp(3) keeps",
+        ),
+        (DataType::Date32, "\"1970-01-01T12:00:00\"", "`1970-01-01T12:00:00` has a time of day, which a date does not keep"),
+        (DataType::Time32(TimeUnit::Millisecond), "86400000", "`86400000` is out of the range of time(3)"),
+        (DataType::Time32(TimeUnit::Millisecond), "\"86400000\"", "`86400000` is out of the range of time(3)"),
+        (DataType::Time32(TimeUnit::Second), "-1", "`-1` is out of the range of time(0)"),
+        (DataType::Time32(TimeUnit::Second), "\"23:59:60\"", "`23:59:60` is out of the range of time(0)"),
+        (DataType::Time32(TimeUnit::Second), "\"00:00:00.5\"", "`00:00:00.5` has more digits behind the point than time(0) keeps"),
+        (DataType::Float64, "1e400", "`1e400` is out of the range of double"),
+        (DataType::Float64, "\"-1e400\"", "`-1e400` is out of the range of double"),
+        (list(DataType::Float32), "[1.5, 1e40]", "`1e40` is out of the range of float"),
         (milliseconds, "9223372036854775808", "9223372036854775808 is too large for timestamp(3)"),
     ] {
         assert_eq!(reason(kind, value).as_deref(), Some(expected));
     }
-    for (kind, value) in
-        [(DataType::Decimal128(12, 2), "1.2300"), (DataType::Decimal128(12, 2), "125e-1"), (DataType::Int64, "8.0"), (DataType::UInt64, "1e19")]
-    {
+    for (kind, value) in [
+        (DataType::Decimal128(12, 2), "1.2300"),
+        (DataType::Decimal128(12, 2), "125e-1"),
+        (DataType::Int64, "8.0"),
+        (DataType::UInt64, "1e19"),
+        (DataType::Float64, "\"Infinity\""),
+        (DataType::Float64, "1e-400"),
+        (DataType::Timestamp(TimeUnit::Millisecond, None), "\"1970-01-01T00:00:00.123000Z\""),
+        (DataType::Date32, "\"1970-01-01T00:00:00Z\""),
+        (DataType::Time32(TimeUnit::Second), "\"23:59:59\""),
+    ] {
         assert_eq!(reason(kind, value), None, "{value}");
     }
 }

@@ -10,6 +10,7 @@ use karez_formats::csv::{CsvOptions, Inference, first_record};
 use karez_formats::parquet::ParquetMeta;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::format::{BYTE_ORDER_MARK, SAMPLE_BYTES};
 use super::input::{Compression, cannot_read, open, size, stream};
@@ -78,7 +79,7 @@ pub(super) fn json(files: &[String], option: CompressionOption) -> Result<Schema
     for line in BufReader::new(Cursor::new(&bytes[..end])).split(b'\n').take(SAMPLE_RECORDS) {
         let line = line.map_err(|e| cannot_read(path, e))?;
         match serde_json::from_slice(&line) {
-            Ok(value @ serde_json::Value::Object(_)) => {
+            Ok(value @ Value::Object(_)) => {
                 good.push(value);
                 // In the order in which records have them, which is the order a person expects.
                 let Keys(keys) = serde_json::from_slice(&line).unwrap_or_default();
@@ -98,7 +99,8 @@ pub(super) fn json(files: &[String], option: CompressionOption) -> Result<Schema
     }
     let schema = arrow::json::reader::infer_json_schema_from_iterator(good.iter().map(Ok))
         .map_err(|e| Error::user(format!("the file `{path}`: no schema fits its records; declare one with `schema:`")).caused_by(e))?;
-    let fields: Fields = names.iter().filter_map(|n| schema.field_with_name(n).ok()).map(known_types).collect();
+    let fields = names.iter().filter_map(|n| schema.field_with_name(n).ok());
+    let fields: Fields = fields.map(|f| known_types(f, &good.iter().filter_map(|record| record.get(f.name())).collect::<Vec<_>>())).collect();
     Ok(Arc::new(Schema::new(fields)))
 }
 
@@ -132,15 +134,26 @@ impl<'de> Visitor<'de> for KeysVisitor {
     }
 }
 
-/// The field with strings where nothing but nulls was seen.
-fn known_types(field: &Field) -> Field {
+/// The field with strings where nothing but nulls was seen, and with decimals where whole numbers need more than 64 bits: a double would change them.
+fn known_types(field: &Field, seen: &[&Value]) -> Field {
+    let within = |name: &str| seen.iter().filter_map(|value| value.get(name)).collect::<Vec<_>>();
     let data_type = match field.data_type() {
         DataType::Null => DataType::Utf8,
-        DataType::List(item) => DataType::List(Arc::new(known_types(item))),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|f| known_types(f)).collect()),
+        DataType::Float64 if seen.iter().all(|value| value.is_null() || is_whole(value)) => DataType::Decimal128(38, 0),
+        DataType::List(item) => {
+            let items: Vec<_> = seen.iter().filter_map(|value| value.as_array()).flatten().collect();
+            DataType::List(Arc::new(known_types(item, &items)))
+        }
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|f| known_types(f, &within(f.name()))).collect()),
         other => other.clone(),
     };
     Field::new(field.name(), data_type, true)
+}
+
+/// Whether a number is a whole one of at most 38 digits. From 2^64 on, `serde_json` gives a double for the digits as well.
+fn is_whole(value: &Value) -> bool {
+    let is_large = |double: f64| double.abs() >= (1_u128 << 64) as f64 && double.abs() < 1e38;
+    value.is_i64() || value.is_u64() || value.as_f64().is_some_and(is_large)
 }
 
 /// Of Parquet files.

@@ -8,13 +8,12 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal256Type};
-use karez_core::decimal;
+use karez_core::exact::{decimal, per_second};
 use karez_core::{Error, Result};
 use mysql_async::{Row, Value};
 
 use super::super::server::driver::Chunk;
 use super::super::server::table::Column;
-use super::super::temporal::per_second;
 use super::settings::ZeroDates;
 
 /// Collects rows.
@@ -215,7 +214,7 @@ impl Values {
             }),
             Self::Decimal256(b, p, s) => b.append_value(match value {
                 Value::Bytes(digits) => {
-                    std::str::from_utf8(digits).ok().and_then(|t| decimal::parse::<Decimal256Type>(t, *p, *s)).ok_or_else(|| unfit(value))?
+                    std::str::from_utf8(digits).ok().and_then(|t| decimal::parse::<Decimal256Type>(t, *p, *s).ok()).ok_or_else(|| unfit(value))?
                 }
                 _ => return Err(unfit(value)),
             }),

@@ -12,10 +12,11 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type, UInt64Type, i256};
 use karez_core::Result;
+use karez_core::exact::{is_of_day, per_second};
 
 use super::super::rows;
 use super::super::server::table::Column;
-use super::super::temporal::{self, per_second};
+use super::super::temporal;
 use super::types::{Kind, plain};
 
 /// How a value is written.
@@ -257,7 +258,7 @@ impl Encoder {
                 temporal::date(text, a.value(row));
                 F::quoted(out, text.as_bytes());
             }
-            Values::Time(a, units) if !temporal::is_of_day(a.value(row), *units) => {
+            Values::Time(a, units) if !is_of_day(a.value(row), *units) => {
                 return Err(format!("{} is no time of a day", a.value(row)));
             }
             Values::Time(a, units) => {

@@ -7,10 +7,10 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, FixedSizeBinaryArray, Float32Array,
     Float64Array, Int16Array, Int32Array, Int64Array, ListArray, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Time64MicrosecondType, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Time64MicrosecondType, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use bytes::BufMut;
+use karez_core::exact::{cast_rows, is_of_day};
 
 use super::super::rows::{hex, json};
 use super::super::server::failure::{Failure, Kind};
@@ -105,18 +105,9 @@ fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, 
     if array.data_type().is_nested() && *to == DataType::Utf8 {
         return Ok(std::sync::Arc::new(json(array).map_err(|e| server(&e))?));
     }
-    let out = cast(array, to).map_err(|e| server(&e))?;
-    if out.logical_null_count() > array.logical_null_count()
-        && let Some(row) = (0..array.len()).find(|&r| array.is_valid(r) && out.is_null(r))
-    {
-        let value = arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
-        return Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: {value} is out of range for {}", column.name, column.declared)));
-    }
-    if let (Some(before), Some(after)) = (array.as_list_opt::<i32>(), out.as_list_opt::<i32>())
-        && after.values().null_count() > before.values().null_count()
-        && let Some(row) = (0..array.len()).find(|&r| before.value(r).null_count() < after.value(r).null_count())
-    {
-        return Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: an element is out of range for {}", column.name, column.declared)));
+    let (out, misfits) = cast_rows(array, &Field::new("", to.clone(), true));
+    if let Some((row, why)) = misfits.into_iter().next() {
+        return Err(Failure::new(Kind::Row(Some(row)), format!("column `{}` ({}): {why}", column.name, column.declared)));
     }
     of_a_day(&out, column)?;
     not_rounded(&out, column)?;
@@ -126,7 +117,7 @@ fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, 
 /// Refuses a time that is none of a day.
 fn of_a_day(array: &ArrayRef, column: &Column) -> Result<(), Failure> {
     let Some(times) = array.as_primitive_opt::<Time64MicrosecondType>() else { return Ok(()) };
-    let Some(row) = (0..times.len()).find(|&r| times.is_valid(r) && !temporal::is_of_day(times.value(r), 1_000_000)) else { return Ok(()) };
+    let Some(row) = (0..times.len()).find(|&r| times.is_valid(r) && !is_of_day(times.value(r), 1_000_000)) else { return Ok(()) };
     Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: {} is no time of a day", column.name, times.value(row))))
 }
 

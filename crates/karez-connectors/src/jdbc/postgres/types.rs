@@ -13,7 +13,7 @@
 //! | `bytea` | binary | binary | binary |
 //! | `date` | date | date | date |
 //! | `time` | time(6) | time | time |
-//! | `timestamp`, `timestamptz` | timestamp(6), timestamp_ltz(6) | timestamp, timestamp_ltz; nanoseconds are cut off | timestamp, timestamp_ltz |
+//! | `timestamp`, `timestamptz` | timestamp(6), timestamp_ltz(6) | timestamp, timestamp_ltz without nanoseconds | timestamp, timestamp_ltz |
 //! | `oid` | 64 bits | integers | |
 //! | `inet`, `cidr`, `macaddr`, `macaddr8`, `interval` (ISO 8601), `timetz`, `bit`, `varbit` | string | string | |
 //! | arrays of these, of one dimension | array | array | arrays of simple values |

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
-use arrow::compute::{cast, filter_record_batch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 use karez_core::dead_letter::row_record;
+use karez_core::exact::cast_rows;
 use karez_core::source::{ReadLimit, ReaderContext};
 use karez_core::{BadRecord, Error, Read, Result, SplitReader};
 use karez_external::Retry;
@@ -289,16 +290,8 @@ impl SourcePlan {
     fn rows(&self, mut chunk: Chunk) -> Result<Rows> {
         let mut visible = Vec::with_capacity(self.columns.len());
         for (i, field) in self.schema.fields().iter().enumerate() {
-            let array = &chunk.columns[i];
-            if array.data_type() == field.data_type() {
-                visible.push(Arc::clone(array));
-                continue;
-            }
-            let as_asked = cast(array, field.data_type())?;
-            for row in (0..chunk.rows).filter(|r| array.is_valid(*r) && as_asked.is_null(*r)) {
-                let value = array_value_to_string(array, row)?;
-                chunk.bad.push((row, format!("column `{}`: `{value}` is no {}", field.name(), field.data_type())));
-            }
+            let (as_asked, misfits) = cast_rows(&chunk.columns[i], field);
+            chunk.bad.extend(misfits.into_iter().map(|(row, why)| (row, format!("column `{}`: {why}", field.name()))));
             visible.push(as_asked);
         }
         chunk.bad.sort_by_key(|(row, _)| *row);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::compute::can_cast_types;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use karez_core::config::{ConfigError, ConfigErrors};
 use karez_core::error::did_you_mean;
+use karez_core::exact::can_cast;
+use karez_core::sql_type::to_sql;
 
 use super::driver::{Driver, Session};
 use super::failure::{Failure, Kind};
@@ -121,11 +122,11 @@ impl Relation {
                             Some(from) if from != field.data_type() && driver.reads_as(column, field.data_type()).is_some() => {
                                 columns.push(Column { data_type: driver.reads_as(column, field.data_type()), ..column.clone() });
                             }
-                            Some(from) if from != field.data_type() && !can_cast_types(from, field.data_type()) => {
+                            Some(from) if from != field.data_type() && !can_cast(from, field.data_type()) => {
                                 errors.push(
                                     ConfigError::new(
                                         path,
-                                        format!("the type `{}` of the column cannot be read as {}", column.declared, field.data_type()),
+                                        format!("the type `{}` of the column cannot be read as {}", column.declared, to_sql(field.data_type())),
                                     )
                                     .hint("declare another type, or cast it in a `query`"),
                                 );

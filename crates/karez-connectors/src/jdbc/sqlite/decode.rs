@@ -7,15 +7,14 @@ use arrow::array::{
 };
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::compute::{cast, filter};
-use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, SchemaRef};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, SchemaRef, TimeUnit};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use chrono::{NaiveDate, NaiveTime, Timelike, Utc};
-use karez_core::decimal;
+use karez_core::exact::{self, Misfit, decimal, per_second};
 use karez_core::{BadRecord, Result};
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
-use super::super::temporal::per_second;
 use super::apply::row_json;
 
 /// Collects the rows of a page.
@@ -103,9 +102,9 @@ enum Column {
     /// Days since 1970-01-01.
     Date(Int64Builder),
     /// Units since midnight.
-    Time(Int64Builder, i64),
+    Time(Int64Builder, TimeUnit),
     /// Units since 1970-01-01T00:00:00.
-    Timestamp(Int64Builder, i64),
+    Timestamp(Int64Builder, TimeUnit),
 }
 
 impl Column {
@@ -127,8 +126,8 @@ impl Column {
             DataType::Utf8 => Self::Text(StringBuilder::new()),
             DataType::Binary => Self::Blob(BinaryBuilder::new()),
             DataType::Date32 => Self::Date(Int64Builder::new()),
-            DataType::Time32(unit) | DataType::Time64(unit) => Self::Time(Int64Builder::new(), per_second(*unit)),
-            DataType::Timestamp(unit, _) => Self::Timestamp(Int64Builder::new(), per_second(*unit)),
+            DataType::Time32(unit) | DataType::Time64(unit) => Self::Time(Int64Builder::new(), *unit),
+            DataType::Timestamp(unit, _) => Self::Timestamp(Int64Builder::new(), *unit),
             other => {
                 return Err(format!(
                     "column `{}` cannot be read as {}; declare it as `string` and take it apart in the job",
@@ -161,7 +160,8 @@ impl Column {
         if value == ValueRef::Null {
             return Ok(());
         }
-        let unfit = || format!("{} is no {}", shown(value), karez_core::sql_type::to_sql(field.data_type()));
+        let why = |misfit: Misfit| format!("{} {}", shown(value), misfit.says(field.data_type()));
+        let unfit = || why(Misfit::Form);
         match self {
             Self::Boolean(b) => b.append_value(match value {
                 ValueRef::Integer(0) => false,
@@ -175,17 +175,20 @@ impl Column {
                 _ => return Err(unfit()),
             },
             Self::Real(b) => b.append_value(match value {
+                ValueRef::Real(r) if *field.data_type() == DataType::Float32 && r.is_finite() && (r as f32).is_infinite() => {
+                    return Err(why(Misfit::Size));
+                }
                 ValueRef::Real(r) => r,
                 ValueRef::Integer(i) => i as f64,
                 _ => return Err(unfit()),
             }),
             Self::Decimal128(b, p, s) => {
                 let text = decimal_text(value).ok_or_else(unfit)?;
-                b.append_value(decimal::parse::<Decimal128Type>(&text, *p, *s).ok_or_else(unfit)?);
+                b.append_value(decimal::parse::<Decimal128Type>(&text, *p, *s).map_err(why)?);
             }
             Self::Decimal256(b, p, s) => {
                 let text = decimal_text(value).ok_or_else(unfit)?;
-                b.append_value(decimal::parse::<Decimal256Type>(&text, *p, *s).ok_or_else(unfit)?);
+                b.append_value(decimal::parse::<Decimal256Type>(&text, *p, *s).map_err(why)?);
             }
             Self::Text(b) => match value {
                 ValueRef::Text(t) => b.append_value(std::str::from_utf8(t).map_err(|_| "the text is not UTF-8".to_owned())?),
@@ -199,19 +202,27 @@ impl Column {
                 let date = text(value).and_then(|t| NaiveDate::parse_from_str(t, "%Y-%m-%d").ok()).ok_or_else(unfit)?;
                 b.append_value(date.signed_duration_since(NaiveDate::default()).num_days());
             }
-            Self::Time(b, per_second) => {
+            Self::Time(b, unit) => {
                 let parse = |t: &str| NaiveTime::parse_from_str(t, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(t, "%H:%M")).ok();
                 let time = text(value).and_then(parse).ok_or_else(unfit)?;
-                b.append_value(
-                    i64::from(time.num_seconds_from_midnight()) * *per_second + i64::from(time.nanosecond()) / (1_000_000_000 / *per_second),
-                );
-            }
-            Self::Timestamp(b, per_second) => b.append_value(instant(value, *per_second).ok_or_else(|| match value {
-                ValueRef::Integer(_) | ValueRef::Real(_) => {
-                    format!("{}; declare the column as `bigint` or `double` and convert it in the job", unfit())
+                let nanos = i64::from(time.num_seconds_from_midnight()) * per_second(TimeUnit::Nanosecond) + i64::from(time.nanosecond());
+                let unit = per_second(TimeUnit::Nanosecond) / per_second(*unit);
+                if nanos % unit != 0 {
+                    return Err(why(Misfit::Fraction));
                 }
-                _ => unfit(),
-            })?),
+                b.append_value(nanos / unit);
+            }
+            // A text without zone is taken as it is, in UTC where the column has one.
+            Self::Timestamp(b, unit) => match value {
+                ValueRef::Integer(_) | ValueRef::Real(_) => {
+                    return Err(format!("{}; declare the column as `bigint` or `double` and convert it in the job", unfit()));
+                }
+                _ => {
+                    let utc = "+00:00".parse().map_err(|e| format!("UTC: {e}"))?;
+                    let text = text(value).ok_or_else(unfit)?;
+                    b.append_value(exact::text::timestamp(text.trim(), &utc, *unit).map_err(why)?);
+                }
+            },
         }
         Ok(())
     }
@@ -252,10 +263,9 @@ pub(super) fn check(field: &Field) -> Result<(), String> {
     Column::check(field)
 }
 
-/// A timestamp in units since 1970; finer digits are cut off. A text without zone is taken as it is, in UTC where the column has one.
-pub(super) fn instant(value: ValueRef<'_>, per_second: i64) -> Option<i64> {
-    let at = string_to_datetime(&Utc, text(value)?.trim()).ok()?;
-    at.timestamp().checked_mul(per_second)?.checked_add(i64::from(at.timestamp_subsec_nanos()) / (1_000_000_000 / per_second))
+/// A timestamp in milliseconds since 1970, begun ones not counted. A text without zone is taken for UTC.
+pub(super) fn instant_ms(value: ValueRef<'_>) -> Option<i64> {
+    Some(string_to_datetime(&Utc, text(value)?.trim()).ok()?.timestamp_millis())
 }
 
 fn text(value: ValueRef<'_>) -> Option<&str> {

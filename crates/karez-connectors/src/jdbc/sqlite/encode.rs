@@ -5,11 +5,12 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
+use karez_core::exact::{is_of_day, per_second};
 use karez_core::{Error, Result};
 use rusqlite::types::ValueRef;
 
 use super::super::rows::json;
-use super::super::temporal::{self, per_second};
+use super::super::temporal;
 
 /// A column whose values can be bound one by one.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Values {
 
 /// Appends a time; nothing where it is none of a day.
 fn time(out: &mut String, time: i64, units: i64) {
-    if temporal::is_of_day(time, units) {
+    if is_of_day(time, units) {
         temporal::time(out, time, units);
     }
 }

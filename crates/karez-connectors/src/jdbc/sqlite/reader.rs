@@ -103,7 +103,7 @@ fn key(row: &Row<'_>, first: usize, width: usize) -> rusqlite::Result<Vec<KeyVal
 }
 
 fn is_young(value: rusqlite::types::ValueRef<'_>, visible_ms: i64) -> bool {
-    decode::instant(value, 1_000).is_some_and(|at| at > visible_ms)
+    decode::instant_ms(value).is_some_and(|at| at > visible_ms)
 }
 
 /// The rows behind a position.

@@ -1,12 +1,12 @@
 //! Options, globs and inferred schemas.
 
-use karez_formats::csv::type_name;
+use karez_core::sql_type::to_sql;
 use serde_json::{Value, json};
 
 use super::job::*;
 
 fn inferred(config: &Value) -> Vec<String> {
-    source(config, None).unwrap().schema().arrow.fields().iter().map(|f| format!("{} {}", f.name(), type_name(f.data_type()))).collect()
+    source(config, None).unwrap().schema().arrow.fields().iter().map(|f| format!("{} {}", f.name(), to_sql(f.data_type()))).collect()
 }
 
 fn refused(config: &Value) -> String {
@@ -28,6 +28,19 @@ fn json_types_are_inferred_in_the_order_of_the_first_record() {
     folder.write("a.json", "{\"zeta\":1,\"alpha\":\"x\",\"none\":null}\nnot json\n{\"zeta\":2.5,\"alpha\":\"y\",\"late\":true}\n");
     let config = folder.config("a.json", "json", json!({}));
     assert_eq!(inferred(&config), ["zeta double", "alpha string", "none string", "late boolean"]);
+}
+
+#[test]
+fn whole_json_numbers_beyond_64_bits_are_inferred_as_decimals() {
+    let folder = Folder::new();
+    folder.write(
+        "a.json",
+        "{\"id\":9223372036854775808,\"in\":{\"list\":[1,100000000000000000000000000001]},\"x\":1e300,\"y\":18446744073709551616}\n{\"y\":0.5}\n",
+    );
+    let config = folder.config("a.json", "json", json!({}));
+    assert_eq!(inferred(&config), ["id decimal(38, 0)", "in row<list array<decimal(38, 0)>>", "x double", "y double"]);
+    let rows = Job::start(&folder.config("a.json", "json", json!({})), None).settle();
+    assert!(rows[0].contains("9223372036854775808") && rows[0].contains("100000000000000000000000000001"), "{rows:?}");
 }
 
 #[test]

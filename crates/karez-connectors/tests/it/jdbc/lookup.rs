@@ -124,7 +124,7 @@ async fn a_value_that_is_not_of_the_columns_type_is_an_error_that_names_it() {
     let lookup = planned(&config(&base), &["id"], Some(&["credit"])).unwrap();
     let keys = RecordBatch::try_from_iter([("id", numbers(&[1]))]).unwrap();
     let e = opened(lookup.as_ref()).await.get(&keys).await.unwrap_err();
-    assert!(e.to_string().contains("column `credit`: 'much' (TEXT) is no decimal(10, 2)"), "{e}");
+    assert!(e.to_string().contains("column `credit`: 'much' (TEXT) is not a decimal(10, 2)"), "{e}");
     assert_eq!(e.whose(), Whose::User);
 }
 

@@ -140,11 +140,11 @@ async fn a_value_that_does_not_fit_its_column_is_a_bad_record_with_column_and_ro
     assert_eq!(
         reasons,
         [
-            "column `n`: 'five' (TEXT) is no bigint",
-            "column `day`: 'yesterday' (TEXT) is no date",
-            "column `price`: 1.234 (REAL) is no decimal(6, 2)",
-            "column `price`: 99999.99 (REAL) is no decimal(6, 2)",
-            "column `name`: a BLOB of 1 bytes is no string",
+            "column `n`: 'five' (TEXT) is not a bigint",
+            "column `day`: 'yesterday' (TEXT) is not a date",
+            "column `price`: 1.234 (REAL) has more digits behind the point than decimal(6, 2) keeps",
+            "column `price`: 99999.99 (REAL) is out of the range of decimal(6, 2)",
+            "column `name`: a BLOB of 1 bytes is not a string",
         ]
     );
     assert_eq!(bad[0].origin.as_deref(), Some("table=t id=2"));
@@ -175,7 +175,7 @@ async fn a_declared_schema_narrows_and_its_not_null_is_checked() {
     assert_eq!(column(&[good], "n"), ["127"]);
     assert_eq!(
         bad.iter().map(|b| b.reason.as_str()).collect::<Vec<_>>(),
-        ["column `n`: 128 (INTEGER) is no tinyint", "column `n`: is null, but the column is `not null`"]
+        ["column `n`: 128 (INTEGER) is not a tinyint", "column `n`: is null, but the column is `not null`"]
     );
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use arrow::datatypes::TimeUnit;
+use arrow::datatypes::{DataType, TimeUnit};
+use karez_core::exact::{Misfit, per_second};
 
 use super::column::{Column, Values};
 use super::shape::{FieldShape, Repetition, Scalar, Shape, Value};
@@ -143,7 +144,8 @@ impl<'a> Reader<'a> {
             }
             Value::Timestamp(unit) => {
                 let (seconds, nanos) = timestamp(pieces)?;
-                let instant = instant(seconds, nanos, *unit).ok_or_else(|| format!("the instant {seconds} s is beyond the range of the column"))?;
+                let instant = instant(seconds, nanos, *unit)
+                    .map_err(|misfit| misfit.of(format!("{seconds}.{nanos:09} s"), &DataType::Timestamp(*unit, None)))?;
                 if let Values::I64(values) = &mut column.values {
                     values.push(instant);
                 }
@@ -240,13 +242,11 @@ fn timestamp(pieces: &[&[u8]]) -> Result<(i64, i64), String> {
     if (0..1_000_000_000).contains(&nanos) { Ok((seconds, nanos)) } else { Err(format!("{nanos} nanoseconds are no part of a second")) }
 }
 
-/// An instant in a unit; digits beyond it are cut off.
-fn instant(seconds: i64, nanos: i64, unit: TimeUnit) -> Option<i64> {
-    let (per_second, per_unit) = match unit {
-        TimeUnit::Second => (1, 1_000_000_000),
-        TimeUnit::Millisecond => (1_000, 1_000_000),
-        TimeUnit::Microsecond => (1_000_000, 1_000),
-        TimeUnit::Nanosecond => (1_000_000_000, 1),
-    };
-    seconds.checked_mul(per_second)?.checked_add(nanos / per_unit)
+/// An instant in a unit.
+fn instant(seconds: i64, nanos: i64, unit: TimeUnit) -> Result<i64, Misfit> {
+    let per_unit = per_second(TimeUnit::Nanosecond) / per_second(unit);
+    if nanos % per_unit != 0 {
+        return Err(Misfit::Fraction);
+    }
+    seconds.checked_mul(per_second(unit)).and_then(|units| units.checked_add(nanos / per_unit)).ok_or(Misfit::Size)
 }

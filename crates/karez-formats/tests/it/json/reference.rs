@@ -1,10 +1,12 @@
-//! The reference of the JSON decoder: what arrow-json makes of each record alone, unless it changes a number. Shared with the fuzz target `ndjson`.
+//! The reference of the JSON decoder: what arrow-json makes of each record alone, unless it changes a value. Shared with the fuzz target `ndjson`.
 
 use std::sync::Arc;
 
+use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayData, RecordBatch, StringArray, make_array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::compute::kernels::cast_utils::string_to_datetime;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::json::ReaderBuilder;
 use arrow::util::display::array_value_to_string;
 use karez_formats::RecordError;
@@ -13,7 +15,7 @@ use karez_formats::json::JsonDecoder;
 /// What came out of a block: the rows, the offset of each, and the offset and length of the bad records.
 pub(super) type Decoded = (RecordBatch, Vec<u64>, Vec<(usize, usize)>);
 
-/// What arrow-json makes of one record alone; `None` if it is not exactly one row, or has another number than the record.
+/// What arrow-json makes of one record alone; `None` if it is not exactly one row, or has another value than the record.
 pub(super) fn arrow_row(schema: &SchemaRef, record: &[u8]) -> Option<RecordBatch> {
     let one_row = |builder: ReaderBuilder| {
         let mut decoder = builder.with_batch_size(4).build_decoder().unwrap();
@@ -30,10 +32,10 @@ pub(super) fn arrow_row(schema: &SchemaRef, record: &[u8]) -> Option<RecordBatch
     same.then_some(row)
 }
 
-/// `field` with text in the place of whole numbers, decimals and what arrow counts as such.
+/// `field` with text in the place of numbers, dates and times.
 fn as_text(field: &FieldRef) -> FieldRef {
     let data_type = match field.data_type() {
-        kind if kind.is_integer() || kind.is_decimal() || kind.is_temporal() => DataType::Utf8,
+        kind if kind.is_numeric() || kind.is_temporal() => DataType::Utf8,
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(as_text).collect()),
         DataType::List(item) => DataType::List(as_text(item)),
         DataType::Map(entries, ordered) => DataType::Map(as_text(entries), *ordered),
@@ -42,7 +44,7 @@ fn as_text(field: &FieldRef) -> FieldRef {
     Arc::new(Field::clone(field).with_data_type(data_type))
 }
 
-/// Whether the numbers in `values` are those in `texts`.
+/// Whether the values in `values` are those in `texts`.
 fn are_same(values: &ArrayData, texts: &ArrayData) -> bool {
     let kind = values.data_type();
     if !matches!(texts.data_type(), DataType::Utf8) || matches!(kind, DataType::Utf8) {
@@ -55,8 +57,12 @@ fn are_same(values: &ArrayData, texts: &ArrayData) -> bool {
     };
     let (counted, texts) = (make_array(counted), StringArray::from(texts.clone()));
     (0..counted.len()).filter(|row| counted.is_valid(*row)).all(|row| {
-        let (value, text) = (written(&array_value_to_string(&counted, row).unwrap()), written(texts.value(row)));
+        let shown = array_value_to_string(&counted, row).unwrap();
+        let (value, text) = (written(&shown), written(texts.value(row)));
         match kind {
+            kind if kind.is_floating() => !shown.contains("inf") || texts.value(row).to_lowercase().contains("inf"),
+            DataType::Time32(unit) | DataType::Time64(unit) if !(0..86_400 * 10_i64.pow(digits(*unit))).contains(&shown.parse().unwrap()) => false,
+            kind if kind.is_temporal() && text.is_none() => keeps(kind, texts.value(row)),
             // It can be counted only while all its digits fit.
             DataType::Decimal128(..) if text.as_ref().is_some_and(|text| text.digits_before_exponent > Some(38)) => false,
             DataType::Decimal256(..) if text.as_ref().is_some_and(|text| text.digits_before_exponent > Some(76)) => false,
@@ -66,6 +72,32 @@ fn are_same(values: &ArrayData, texts: &ArrayData) -> bool {
             _ => text.is_none() || text == value,
         }
     })
+}
+
+/// Digits behind the point of a second.
+fn digits(unit: TimeUnit) -> u32 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    }
+}
+
+/// Whether a type keeps all of a date or time that is written so.
+fn keeps(kind: &DataType, text: &str) -> bool {
+    let behind = text.split_once('.').map_or("", |(_, behind)| behind);
+    let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+    let fraction = behind[..end].trim_end_matches('0').len();
+    match kind {
+        DataType::Time32(unit) | DataType::Time64(unit) | DataType::Timestamp(unit, _) => fraction <= digits(*unit) as usize,
+        // A year with a sign has no time.
+        DataType::Date32 if text.len() > 10 && !text.starts_with(['-', '+']) => {
+            let instant = string_to_datetime(&"+00:00".parse::<Tz>().unwrap(), text).unwrap();
+            fraction == 0 && instant.timestamp() % 86_400 == 0
+        }
+        _ => true,
+    }
 }
 
 /// A number, written one way.

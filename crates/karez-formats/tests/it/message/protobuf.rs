@@ -220,10 +220,10 @@ fn rows_that_the_message_cannot_hold_are_refused_one_by_one() {
     assert_eq!(out.get(0), Some([varint(1, 1), varint(4, 1), bytes(8, &bytes(1, b"a"))].concat().as_slice()));
     assert_eq!(out.get(5), Some([varint(1, 2), varint(4, 1)].concat().as_slice()));
     let rejected: Vec<&str> = out.outcomes()[1..5].iter().map(|o| if let Outcome::Rejected(why) = o { why.as_str() } else { "" }).collect();
-    assert!(rejected[0].starts_with("column `id`: Can't cast value 3000000000"), "{rejected:?}");
     assert_eq!(
-        rejected[1..],
+        rejected,
         [
+            "column `id`: `3000000000` is not an int",
             "column `state`: `LOST` is no value of the enum",
             "column `id`: is null, and its field is required",
             "column `via`: Protobuf has no null in a list"

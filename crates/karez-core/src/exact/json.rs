@@ -1,20 +1,30 @@
-//! Numbers that arrow-json would change in silence: it cuts off digits that a decimal's scale has no room for and what stands behind the point of a whole
-//! number, takes whole numbers beyond the 53 bits of a double through one, and overflows on decimals with more digits than it can count (59.3).
+//! Values that arrow-json would change in silence: it cuts off digits that a decimal's scale has no room for, what stands behind the point of a whole
+//! number, the time of day of a date and digits behind the second; takes whole numbers beyond the 53 bits of a double through one, and floating-point
+//! numbers out of range for infinite; takes any number for a time; and overflows on decimals with more digits than it can count (59.3).
 
 use std::sync::Arc;
 
-use arrow::array::types::Decimal256Type;
+use arrow::array::timezone::Tz;
+use arrow::array::types::{Date32Type, Decimal256Type, Float16Type, Float32Type, Float64Type};
 use arrow::array::{Array, ArrayData, StringArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime, string_to_time_nanoseconds};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 
-use crate::decimal::{Misfit, Number};
+use super::decimal::Number;
+use super::{Misfit, is_of_day, per_second, text};
 use crate::sql_type::to_sql;
 
 /// Digits of a whole number that 64 bits have room for.
 const PLAIN_DIGITS: usize = 18;
+
+/// Digits of a whole number that is a time of day in any unit, and that 16 bits of floating point have room for.
+const FEW_DIGITS: usize = 4;
+
+/// Characters of a date without a time of day.
+const DATE_CHARACTERS: usize = "2024-01-31".len();
 
 /// Digits before the point beyond which arrow is not asked: no decimal has more than 76.
 const WHOLE_DIGITS_LIMIT: usize = 127;
@@ -28,26 +38,39 @@ const EXPONENT_LIMIT: u64 = 10_000;
 /// Characters of a value that are shown in an error.
 const SHOWN_CHARACTERS: usize = 64;
 
-/// Reads the numbers of records as they are written, before arrow-json makes values of them.
+/// Reads the numbers, dates and times of records as they are written, before arrow-json makes values of them.
 ///
 /// # Contract
 ///
 /// Each record that arrow-json has taken is [held](Self::hold) here as well; before arrow-json makes rows of some, these are [judged](Self::judge).
-pub struct NumberGuard {
-    /// The columns with numbers that may not be read as they are written.
+pub struct JsonGuard {
+    /// The columns with values that may not be read as they are written.
     columns: Vec<FieldRef>,
-    /// The same, with text in the place of these numbers.
+    /// The same, with text in the place of these values.
     texts: SchemaRef,
-    has_decimals: bool,
-    /// Holds records whose numbers are not plain, at most `capacity` of them.
+    plain: Plain,
+    /// Holds records whose values are not plain, at most `capacity` of them.
     decoder: Option<Decoder>,
     capacity: usize,
 }
 
-// ===== impl NumberGuard =====
+/// What arrow reads as it is written in any of some columns.
+#[derive(Debug)]
+struct Plain {
+    /// Digits of a whole number.
+    digits: usize,
+    has_times: bool,
+    /// Whether numbers in texts are read.
+    texts_are_numbers: bool,
+    /// Digits behind the point of a second, if instants or times are read from texts.
+    second_digits: Option<usize>,
+    has_dates: bool,
+}
 
-impl NumberGuard {
-    /// A guard of up to `capacity` records at a time; `None` if `schema` has no whole number, no decimal and no instant.
+// ===== impl JsonGuard =====
+
+impl JsonGuard {
+    /// A guard of up to `capacity` records at a time; `None` if `schema` has neither numbers nor dates and times.
     ///
     /// # Errors
     ///
@@ -58,8 +81,8 @@ impl NumberGuard {
             return Err(ArrowError::SchemaError(format!("column `{}`: {kind} cannot be read from JSON: its scale is negative", field.name())));
         }
         let (columns, texts): (Vec<_>, Vec<_>) = read(schema.fields()).filter_map(|field| Some((Arc::clone(field), as_text(field)?))).unzip();
-        let has_decimals = columns.iter().any(|field| has(field.data_type(), &|kind| scale(kind).is_some()));
-        let guard = Self { columns, texts: Arc::new(Schema::new(texts)), has_decimals, decoder: None, capacity };
+        let plain = Plain::of(&columns);
+        let guard = Self { columns, texts: Arc::new(Schema::new(texts)), plain, decoder: None, capacity };
         Ok((!guard.columns.is_empty()).then_some(guard))
     }
 
@@ -75,12 +98,12 @@ impl NumberGuard {
     ///
     /// arrow-json does not take it again.
     pub fn hold(&mut self, record: &[u8]) -> Result<(), ArrowError> {
-        if is_plain(record, self.has_decimals) {
+        if self.plain.is(record) {
             return Ok(());
         }
         if self.decoder.is_none() {
             let texts = ReaderBuilder::new(Arc::clone(&self.texts)).with_batch_size(self.capacity + 1);
-            // What is no number at all is left to the reader of the numbers.
+            // What is no such value at all is left to the reader of the values.
             self.decoder = Some(texts.with_coerce_primitive(true).with_ignore_type_conflicts(true).build_decoder()?);
         }
         if let Some(decoder) = &mut self.decoder {
@@ -93,7 +116,7 @@ impl NumberGuard {
     ///
     /// # Errors
     ///
-    /// The first number found that its column would change; or arrow-json fails on them.
+    /// The first value found that its column would change; or arrow-json fails on them.
     pub fn judge(&mut self) -> Result<(), ArrowError> {
         let Some(decoder) = &mut self.decoder else { return Ok(()) };
         let Some(texts) = decoder.flush().inspect_err(|_| self.decoder = None)? else { return Ok(()) };
@@ -123,8 +146,8 @@ fn is_whole(data_type: &DataType) -> bool {
     data_type.is_integer() || (data_type.is_temporal() && !matches!(data_type, DataType::Interval(_)))
 }
 
-fn is_number(data_type: &DataType) -> bool {
-    scale(data_type).is_some() || is_whole(data_type)
+fn is_judged(data_type: &DataType) -> bool {
+    scale(data_type).is_some() || is_whole(data_type) || data_type.is_floating()
 }
 
 /// Whether `test` is true of `data_type` or something in it.
@@ -144,23 +167,23 @@ fn has(data_type: &DataType, test: &dyn Fn(&DataType) -> bool) -> bool {
         }
 }
 
-fn has_numbers(field: &FieldRef) -> bool {
-    has(field.data_type(), &is_number)
+fn has_judged(field: &FieldRef) -> bool {
+    has(field.data_type(), &is_judged)
 }
 
-/// `field` with text in the place of its numbers, and without what holds none; `None` if that is all of it. Anything may be null, so that only the reader
-/// of the numbers finds that amiss.
+/// `field` with text in the place of its judged values, and without what holds none; `None` if that is all of it. Anything may be null, so that only the
+/// reader of the values finds that amiss.
 fn as_text(field: &FieldRef) -> Option<FieldRef> {
     let data_type = match field.data_type() {
-        kind if is_number(kind) => DataType::Utf8,
-        DataType::Struct(fields) if has_numbers(field) => DataType::Struct(fields.iter().filter_map(as_text).collect()),
+        kind if is_judged(kind) => DataType::Utf8,
+        DataType::Struct(fields) if has_judged(field) => DataType::Struct(fields.iter().filter_map(as_text).collect()),
         DataType::List(item) => DataType::List(as_text(item)?),
         DataType::LargeList(item) => DataType::LargeList(as_text(item)?),
         DataType::ListView(item) => DataType::ListView(as_text(item)?),
         DataType::LargeListView(item) => DataType::LargeListView(as_text(item)?),
         DataType::FixedSizeList(item, length) => DataType::FixedSizeList(as_text(item)?, *length),
         DataType::RunEndEncoded(ends, values) => DataType::RunEndEncoded(Arc::clone(ends), as_text(values)?),
-        DataType::Map(entries, ordered) if has_numbers(field) => {
+        DataType::Map(entries, ordered) if has_judged(field) => {
             let DataType::Struct(pair) = entries.data_type() else { return None };
             // Both are needed for a map, and a key cannot be null.
             let text = |field: &FieldRef| Field::clone(as_text(field).as_ref().unwrap_or(field)).with_nullable(field.is_nullable());
@@ -172,19 +195,19 @@ fn as_text(field: &FieldRef) -> Option<FieldRef> {
     Some(Arc::new(Field::clone(field).with_data_type(data_type).with_nullable(true)))
 }
 
-/// Judges the numbers of `data_type`, as texts in `data`.
+/// Judges the values of `data_type`, as texts in `data`.
 fn judge(data_type: &DataType, data: &ArrayData) -> Result<(), String> {
-    if is_number(data_type) {
+    if is_judged(data_type) {
         return StringArray::from(data.clone()).iter().flatten().try_for_each(|text| judge_text(data_type, text));
     }
     let judge_field = |(field, data): (&FieldRef, &ArrayData)| judge(field.data_type(), data);
     let children = data.child_data();
     match data_type {
-        DataType::Struct(fields) => fields.iter().filter(|field| has_numbers(field)).zip(children).try_for_each(judge_field),
+        DataType::Struct(fields) => fields.iter().filter(|field| has_judged(field)).zip(children).try_for_each(judge_field),
         DataType::Map(entries, _) => {
             let DataType::Struct(pair) = entries.data_type() else { return Ok(()) };
             let texts = children.iter().flat_map(ArrayData::child_data);
-            pair.iter().zip(texts).filter(|(field, _)| has_numbers(field)).try_for_each(judge_field)
+            pair.iter().zip(texts).filter(|(field, _)| has_judged(field)).try_for_each(judge_field)
         }
         DataType::RunEndEncoded(_, values) => children.iter().skip(1).try_for_each(|data| judge(values.data_type(), data)),
         DataType::List(item)
@@ -202,8 +225,35 @@ fn judge_text(data_type: &DataType, text: &str) -> Result<(), String> {
         DataType::Decimal64(_, scale) => judge_decimal(data_type, text, scale, 18),
         DataType::Decimal128(_, scale) => judge_decimal(data_type, text, scale, 38),
         DataType::Decimal256(_, scale) => judge_decimal(data_type, text, scale, 76),
+        DataType::Float32 => judge_float(data_type, text::float::<Float32Type>(text), text),
+        DataType::Float16 => judge_float(data_type, text::float::<Float16Type>(text), text),
+        DataType::Float64 => judge_float(data_type, text::float::<Float64Type>(text), text),
+        _ if data_type.is_temporal() && Number::of(text).is_none() => judge_temporal(data_type, text),
         _ => judge_whole(data_type, text),
     }
+}
+
+/// What is no number at all is arrow's to refuse.
+fn judge_float<T>(data_type: &DataType, number: Result<T, Misfit>, text: &str) -> Result<(), String> {
+    match number {
+        Err(Misfit::Size) => Err(Misfit::Size.of(shown(text), data_type)),
+        Err(_) | Ok(_) => Ok(()),
+    }
+}
+
+/// What arrow refuses is left to it.
+fn judge_temporal(data_type: &DataType, text: &str) -> Result<(), String> {
+    let utc = || "+00:00".parse::<Tz>().map_err(|e| e.to_string());
+    let misfit = match data_type {
+        DataType::Date32 if Date32Type::parse(text).is_some() => text::date(text).err(),
+        DataType::Time32(unit) | DataType::Time64(unit) if string_to_time_nanoseconds(text).is_ok() => text::time(text, *unit).err(),
+        // The zone is nothing to the digits behind the second.
+        DataType::Timestamp(unit, _) if string_to_datetime(&utc()?, text).is_ok() => {
+            text::timestamp(text, &utc()?, *unit).err().filter(|misfit| *misfit == Misfit::Fraction)
+        }
+        _ => None,
+    };
+    misfit.map_or(Ok(()), |misfit| Err(misfit.of(shown(text), data_type)))
 }
 
 /// `width` is the number of digits that arrow has room for while it reads an exponent.
@@ -221,22 +271,26 @@ fn judge_decimal(data_type: &DataType, text: &str, scale: i8, width: usize) -> R
         return Err("a number has too many digits for a decimal".to_owned());
     }
     match number.value::<Decimal256Type>(76, scale) {
-        Err(Misfit::Fraction) => Err(format!("{} has more digits behind the point than {} keeps", shown(text), to_sql(data_type))),
+        Err(misfit @ Misfit::Fraction) => Err(misfit.of(shown(text), data_type)),
         // What is too large is arrow's to refuse.
-        Err(Misfit::Size) | Ok(_) => Ok(()),
+        Err(_) | Ok(_) => Ok(()),
     }
 }
 
 fn judge_whole(data_type: &DataType, text: &str) -> Result<(), String> {
     // Other texts, of a date say, are arrow's to read; and it counts these well.
     let Some(number) = Number::of(text) else { return Ok(()) };
-    if text.parse::<i64>().is_ok() {
-        return Ok(());
+    if let Ok(value) = text.parse::<i64>() {
+        let unit = match data_type {
+            DataType::Time32(unit) | DataType::Time64(unit) => *unit,
+            _ => return Ok(()),
+        };
+        return if is_of_day(value, per_second(unit)) { Ok(()) } else { Err(Misfit::Size.of(value, data_type)) };
     }
     let value = match number.value::<Decimal256Type>(38, 0) {
         Ok(value) => value.to_i128(),
         Err(Misfit::Fraction) => return Err(format!("{} is no whole number, as {} needs", shown(text), to_sql(data_type))),
-        Err(Misfit::Size) => None,
+        Err(_) => None,
     };
     // arrow takes what is larger than an instant can be for the last one.
     let limit = if data_type.is_integer() { i128::MAX } else { i64::MAX.into() };
@@ -258,38 +312,77 @@ fn is_of_number(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
-/// Whether a number is one that arrow reads as it is written: whole, without exponent, and not too long.
-fn is_plain_number(number: &[u8]) -> bool {
-    let digits = number.strip_prefix(b"-").unwrap_or(number);
-    digits.len() <= PLAIN_DIGITS && digits.iter().all(u8::is_ascii_digit)
-}
+// ===== impl Plain =====
 
-/// Whether all numbers in `record`, which is JSON, are plain; those in texts too, if decimals are read from it.
-fn is_plain(record: &[u8], has_decimals: bool) -> bool {
-    let mut rest = record;
-    while let [byte, behind @ ..] = rest {
-        rest = match byte {
-            b'"' => {
-                let Some(end) = text_end(behind) else { return false };
-                let (text, behind) = behind.split_at(end);
-                // An escape may stand for a digit.
-                if has_decimals && (text.contains(&b'\\') || (text.iter().copied().all(is_of_number) && !is_plain_number(text))) {
-                    return false;
-                }
-                &behind[1..]
-            }
-            b'0'..=b'9' | b'-' => {
-                let end = rest.iter().position(|byte| !is_of_number(*byte)).unwrap_or(rest.len());
-                let (number, behind) = rest.split_at(end);
-                if !is_plain_number(number) {
-                    return false;
-                }
-                behind
-            }
-            _ => behind,
+impl Plain {
+    fn of(columns: &[FieldRef]) -> Self {
+        let any = |test: &dyn Fn(&DataType) -> bool| columns.iter().any(|field| has(field.data_type(), test));
+        let reads_unit = |wanted: TimeUnit| {
+            any(&|kind| matches!(kind, DataType::Time32(unit) | DataType::Time64(unit) | DataType::Timestamp(unit, _) if *unit == wanted))
         };
+        let units = [(TimeUnit::Second, 0), (TimeUnit::Millisecond, 3), (TimeUnit::Microsecond, 6), (TimeUnit::Nanosecond, 9)];
+        let has_times = any(&|kind| matches!(kind, DataType::Time32(_) | DataType::Time64(_)));
+        let has_halves = any(&|kind| *kind == DataType::Float16);
+        Self {
+            digits: if has_times || has_halves { FEW_DIGITS } else { PLAIN_DIGITS },
+            has_times,
+            texts_are_numbers: has_times || any(&|kind| scale(kind).is_some() || kind.is_floating()),
+            second_digits: units.into_iter().find(|(unit, _)| reads_unit(*unit)).map(|(_, digits)| digits),
+            has_dates: any(&|kind| matches!(kind, DataType::Date32)),
+        }
     }
-    true
+
+    /// Whether all values in `record`, which is JSON, are plain.
+    fn is(&self, record: &[u8]) -> bool {
+        let mut rest = record;
+        while let [byte, behind @ ..] = rest {
+            rest = match byte {
+                b'"' => {
+                    let Some(end) = text_end(behind) else { return false };
+                    let (text, behind) = behind.split_at(end);
+                    if !self.is_plain_text(text) {
+                        return false;
+                    }
+                    &behind[1..]
+                }
+                b'0'..=b'9' | b'-' => {
+                    let end = rest.iter().position(|byte| !is_of_number(*byte)).unwrap_or(rest.len());
+                    let (number, behind) = rest.split_at(end);
+                    if !self.is_plain_number(number) {
+                        return false;
+                    }
+                    behind
+                }
+                _ => behind,
+            };
+        }
+        true
+    }
+
+    fn is_plain_number(&self, number: &[u8]) -> bool {
+        let digits = number.strip_prefix(b"-").filter(|_| !self.has_times).unwrap_or(number);
+        digits.len() <= self.digits && digits.iter().all(u8::is_ascii_digit)
+    }
+
+    fn is_plain_text(&self, text: &[u8]) -> bool {
+        // An escape may stand for a digit.
+        if text.contains(&b'\\') {
+            return !self.texts_are_numbers && self.second_digits.is_none() && !self.has_dates;
+        }
+        let text = text.trim_ascii();
+        if !text.first().is_some_and(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.')) {
+            return true;
+        }
+        if self.texts_are_numbers && text.iter().copied().all(is_of_number) && !self.is_plain_number(text) {
+            return false;
+        }
+        let is_plain_second = self.second_digits.is_none_or(|digits| {
+            let behind = text.iter().position(|byte| *byte == b'.').map_or(&[][..], |point| &text[point + 1..]);
+            let is_leap = text.windows(3).any(|second| second == b":60");
+            !is_leap && behind.iter().take_while(|byte| byte.is_ascii_digit()).count() <= digits
+        });
+        is_plain_second && !(self.has_dates && text.len() > DATE_CHARACTERS)
+    }
 }
 
 /// Where the quotation mark stands that closes a text; `None` if nothing does.

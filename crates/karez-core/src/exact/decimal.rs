@@ -7,6 +7,8 @@ use arrow::array::ArrowNativeTypeOp;
 use arrow::array::types::DecimalType;
 use arrow::datatypes::ArrowNativeType;
 
+use super::Misfit;
+
 /// A number as it is written.
 pub(crate) struct Number<'a> {
     negative: bool,
@@ -17,30 +19,24 @@ pub(crate) struct Number<'a> {
     exponent: i64,
 }
 
-/// Why a number has no value in a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Misfit {
-    /// It has digits that the scale has no room for.
-    Fraction,
-    /// It needs more digits than the precision.
-    Size,
-}
-
-/// The value of `text` in units of `10^-scale`; `None` if it is no number, needs more than `precision` digits, or has digits that `scale` has no room for.
+/// The value of `text` in units of `10^-scale`.
 ///
 /// `12`, `-1.5`, `.5`, `5.` and `+1.5e3` are numbers; white space is part of none.
 ///
 /// ```
 /// use arrow::datatypes::Decimal128Type;
-/// use karez_core::decimal::parse;
+/// use karez_core::exact::Misfit;
+/// use karez_core::exact::decimal::parse;
 ///
-/// assert_eq!(parse::<Decimal128Type>("-1.500", 10, 2), Some(-150));
-/// assert_eq!(parse::<Decimal128Type>("1.5e3", 10, 2), Some(150_000));
-/// assert_eq!(parse::<Decimal128Type>("1.239", 10, 2), None);
+/// assert_eq!(parse::<Decimal128Type>("-1.500", 10, 2), Ok(-150));
+/// assert_eq!(parse::<Decimal128Type>("1.5e3", 10, 2), Ok(150_000));
+/// assert_eq!(parse::<Decimal128Type>("1.239", 10, 2), Err(Misfit::Fraction));
 /// ```
-#[must_use]
-pub fn parse<T: DecimalType>(text: &str, precision: u8, scale: i8) -> Option<T::Native> {
-    Number::of(text)?.value::<T>(precision, scale).ok()
+///
+/// # Errors
+/// `text` is no number, needs more than `precision` digits, or has digits that `scale` has no room for.
+pub fn parse<T: DecimalType>(text: &str, precision: u8, scale: i8) -> Result<T::Native, Misfit> {
+    Number::of(text).ok_or(Misfit::Form)?.value::<T>(precision, scale)
 }
 
 // ===== impl Number =====
@@ -121,10 +117,11 @@ fn digits(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use arrow::array::types::{Decimal128Type, Decimal256Type};
     use arrow::datatypes::i256;
 
-    use super::parse;
+    use super::{Misfit, parse};
 
     #[test]
     fn a_number_is_read_whatever_its_form() {
@@ -141,42 +138,42 @@ mod tests {
             "12500000000000000000000000000000000000000e-39",
         ];
         for text in forms {
-            assert_eq!(parse::<Decimal128Type>(text, 5, 2), Some(1250), "{text}");
+            assert_eq!(parse::<Decimal128Type>(text, 5, 2), Ok(1250), "{text}");
         }
-        assert_eq!(parse::<Decimal128Type>("5.", 5, 2), Some(500));
-        assert_eq!(parse::<Decimal128Type>("-0.05", 2, 2), Some(-5));
+        assert_eq!(parse::<Decimal128Type>("5.", 5, 2), Ok(500));
+        assert_eq!(parse::<Decimal128Type>("-0.05", 2, 2), Ok(-5));
         for zero in ["0", "-0", "0.000", "0e5", "0e-5", &format!("0.{}", "0".repeat(40_000)), "00e400"] {
-            assert_eq!(parse::<Decimal128Type>(zero, 5, 2), Some(0), "{zero}");
+            assert_eq!(parse::<Decimal128Type>(zero, 5, 2), Ok(0), "{zero}");
         }
     }
 
     #[test]
     fn digits_that_the_scale_has_no_room_for_are_not_cut_off() {
         for text in ["1.239", "1.2300001", "12.5e-2", "0.001", "1e-3", &format!("0.{}1", "0".repeat(300))] {
-            assert_eq!(parse::<Decimal128Type>(text, 12, 2), None, "{text}");
+            assert_eq!(parse::<Decimal128Type>(text, 12, 2), Err(Misfit::Fraction), "{text}");
         }
-        assert_eq!(parse::<Decimal128Type>("1200", 5, -2), Some(12));
-        assert_eq!(parse::<Decimal128Type>("1250", 5, -2), None);
+        assert_eq!(parse::<Decimal128Type>("1200", 5, -2), Ok(12));
+        assert_eq!(parse::<Decimal128Type>("1250", 5, -2), Err(Misfit::Fraction));
     }
 
     #[test]
     fn what_needs_more_digits_than_the_precision_is_refused() {
-        assert_eq!(parse::<Decimal128Type>("999.99", 5, 2), Some(99_999));
-        assert_eq!(parse::<Decimal128Type>("1000", 5, 2), None);
+        assert_eq!(parse::<Decimal128Type>("999.99", 5, 2), Ok(99_999));
+        assert_eq!(parse::<Decimal128Type>("1000", 5, 2), Err(Misfit::Size));
         let nines = "9".repeat(38);
-        assert_eq!(parse::<Decimal128Type>(&nines, 38, 0), nines.parse().ok());
-        assert_eq!(parse::<Decimal128Type>(&format!("1{}", "0".repeat(38)), 38, 0), None);
+        assert_eq!(parse::<Decimal128Type>(&nines, 38, 0), Ok(nines.parse().unwrap()));
+        assert_eq!(parse::<Decimal128Type>(&format!("1{}", "0".repeat(38)), 38, 0), Err(Misfit::Size));
         let nines = "9".repeat(76);
-        assert_eq!(parse::<Decimal256Type>(&format!("-{nines}"), 76, 0), i256::from_string(&format!("-{nines}")));
+        assert_eq!(parse::<Decimal256Type>(&format!("-{nines}"), 76, 0), Ok(i256::from_string(&format!("-{nines}")).unwrap()));
         for text in ["1e37", &format!("1{}", "0".repeat(256)), "1e99999999999", "1e9223372036854775807"] {
-            assert_eq!(parse::<Decimal128Type>(text, 38, 2), None, "{text}");
+            assert_eq!(parse::<Decimal128Type>(text, 38, 2), Err(Misfit::Size), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_number_is_refused() {
         for text in ["", ".", "-", "-.", "e5", "1e", "1e+", "1e5.5", "1e5+3", "1-2", "--1", " 1", "1 ", "1.2.3", "NaN", "0x10", "1_000", "١"] {
-            assert_eq!(parse::<Decimal128Type>(text, 12, 2), None, "{text:?}");
+            assert_eq!(parse::<Decimal128Type>(text, 12, 2), Err(Misfit::Form), "{text:?}");
         }
     }
 }
