@@ -192,7 +192,7 @@ impl Topic {
     }
 
     /// Waits for the end of the transactions that are being ended: a commit is answered before its markers are in the log, by a moment, or by the next start
-    /// of a broker that was killed. Those that are open may stay so.
+    /// of a broker that was killed, which lists none before it has loaded them. Those that are open may stay so.
     async fn settled(&self, kafka: &Kafka) -> krafka::error::Result<()> {
         let (admin, since) = (kafka.admin(), Instant::now());
         let described = admin.describe_topics([&self.name], DescribeTopicsOptions::default()).await?.remove(&self.name);
@@ -206,13 +206,12 @@ impl Topic {
             if writing.is_empty() {
                 return Ok(());
             }
-            let ending = ["PrepareCommit", "PrepareAbort"].map(str::to_owned).to_vec();
-            let mut ended = true;
-            for transactions in admin.list_transactions(ListTransactionsOptions::default().states(ending).producer_ids(writing)).await?.into_values()
-            {
-                ended &= transactions?.is_empty();
+            let open = ListTransactionsOptions::default().states(vec!["Ongoing".to_owned()]).producer_ids(writing.clone());
+            let mut listed = Vec::new();
+            for transactions in admin.list_transactions(open).await?.into_values() {
+                listed.extend(transactions?.into_iter().map(|t| t.producer_id));
             }
-            if ended {
+            if writing.iter().all(|producer| listed.contains(producer)) {
                 return Ok(());
             }
         }

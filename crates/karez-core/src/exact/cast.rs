@@ -147,9 +147,9 @@ fn entries(field: &Field) -> Option<(&FieldRef, &FieldRef)> {
 
 /// Whether arrow may make another value of one. Of texts nothing is known before they are read.
 fn may_change(from: &DataType, to: &DataType) -> bool {
-    let keeps =
-        to.is_string() || from.is_string() || to.is_floating() || matches!(to, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
-    !keeps && !(from.is_integer() && to.is_integer())
+    let to_bytes = matches!(to, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    let keeps = from.is_string() || to.is_string() || to.is_floating() || to_bytes || (from.is_integer() && to.is_integer());
+    !keeps
 }
 
 /// Values as those of another type. arrow gives null for what it finds too large; the rest is made what it was again, and compared.

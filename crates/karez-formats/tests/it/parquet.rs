@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Int64Type, Schema, TimeUnit};
 use karez_formats::parquet::{ParquetMeta, ParquetRows};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -66,6 +66,41 @@ fn a_value_that_does_not_fit_the_declared_type_is_a_bad_record() {
     assert!(!rows.take_rows().contains(&42));
     let missing = ParquetRows::try_new(file, meta, schema(&[("q", TEXT)]), 0, 0, 4).unwrap_err();
     assert_eq!(missing, "there is no column `q`");
+}
+
+#[test]
+fn a_narrower_type_neither_rounds_nor_cuts_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let columns: [(&str, ArrayRef); 3] = [
+        ("price", Arc::new(Decimal128Array::from(vec![1_230, 1_239, 1_230, 1_230, 0]).with_precision_and_scale(12, 3).unwrap())),
+        ("share", Arc::new(Float64Array::from(vec![8.0, 8.0, 8.5, 8.0, 1e300]))),
+        ("at", Arc::new(TimestampMicrosecondArray::from(vec![1_000, 1_000, 1_000, 1_001, 0]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let path = dir.path().join("a.parquet");
+    let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let file = File::open(path).unwrap();
+    let meta = ParquetMeta::read(&file).unwrap();
+    let wanted =
+        schema(&[("price", DataType::Decimal128(12, 2)), ("share", DataType::Int32), ("at", DataType::Timestamp(TimeUnit::Millisecond, None))]);
+    let mut errors = Vec::new();
+    let batch =
+        ParquetRows::try_new(file.try_clone().unwrap(), meta.clone(), wanted, 0, 0, 1).unwrap().next(10, usize::MAX, &mut errors).unwrap().unwrap();
+    assert_eq!(batch.num_rows(), 1);
+    assert_eq!(batch.column(0).as_primitive::<Decimal128Type>().value(0), 123);
+    assert_eq!(
+        errors.iter().map(|e| (e.offset, e.reason.as_str())).collect::<Vec<_>>(),
+        [
+            (1, "column `price`: `1.239` is not a decimal(12, 2): it would become `1.24`"),
+            (2, "column `share`: `8.5` is not an int: it would become `8`"),
+            (3, "column `at`: `1970-01-01T00:00:00.001001` is not a timestamp(3): it would become `1970-01-01T00:00:00.001`"),
+            (4, "column `share`: `1e300` is not an int"),
+        ]
+    );
+    let time = schema(&[("at", DataType::Time64(TimeUnit::Microsecond))]);
+    assert_eq!(ParquetRows::try_new(file, meta, time, 0, 0, 1).unwrap_err(), "column `at` is a timestamp(6), which cannot be read as time(6)");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::*;
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, i256};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit, i256};
 use arrow::record_batch::RecordBatch;
 use karez_core::BadRecord;
 use serde_json::{Value, json};
@@ -144,6 +144,23 @@ on_both! {
         assert_eq!(column(&[good], "id"), ["3"]);
         assert_eq!(bad.len(), 3);
         assert!(bad[0].reason.contains("no time of day") && bad[2].reason.contains("CAST"), "{bad:?}");
+    }
+
+    async fn a_narrower_type_neither_rounds_nor_cuts_off(base: &Base) {
+        base.sql("CREATE TABLE t (id INT PRIMARY KEY, price DECIMAL(10, 3), share DOUBLE, at DATETIME(6));
+                  INSERT INTO t VALUES (1, 1.230, 8, '2024-01-01 00:00:00.001'), (2, 1.239, 8, '2024-01-01'), (3, 1, 8.5, '2024-01-01'),
+                                       (4, 1, 1e300, '2024-01-01'), (5, 1, 8, '2024-01-01 00:00:00.0001')").await;
+        let declared = [("price", DataType::Decimal128(10, 2)), ("share", DataType::Int64), ("at", DataType::Timestamp(TimeUnit::Millisecond, None))];
+        let declared = Arc::new(Schema::new(declared.map(|(name, kind)| Field::new(name, kind, true)).to_vec()));
+        let source = try_source(&base.sink(json!({})), Some(&declared)).unwrap();
+        let (batches, bad, _) = drain(open(source.as_ref(), Value::Null, false, clock()).await.as_mut(), 100).await;
+        assert_eq!(["price", "share", "at"].map(|name| column(&batches, name).concat()), ["1.23", "8", "2024-01-01T00:00:00.001"]);
+        let at_fault = [(2, "price"), (3, "share"), (4, "share"), (5, "at")];
+        assert_eq!(bad.len(), at_fault.len(), "{bad:?}");
+        for (bad, (id, name)) in bad.iter().zip(at_fault) {
+            assert!(bad.origin.as_ref().unwrap().ends_with(&format!(".t id={id}")), "{:?}", bad.origin);
+            assert!(bad.reason.starts_with(&format!("column `{name}`: ")), "{}", bad.reason);
+        }
     }
 
     async fn a_type_without_mapping_is_an_error_before_the_job_runs(base: &Base) {

@@ -159,6 +159,31 @@ async fn a_table_made_for_the_rows_takes_every_type_of_the_rows() {
 }
 
 #[tokio::test]
+async fn a_narrower_type_neither_rounds_nor_cuts_off() {
+    let db = Db::with(
+        "CREATE TABLE t (id int PRIMARY KEY, price numeric(10, 3), share float8, at timestamp, day timestamp); INSERT INTO t VALUES \
+         (1, 1.230, 8, '2024-01-01 00:00:00.001', '2024-01-01'), (2, 1.239, 8, '2024-01-01', '2024-01-01'), (3, 1, 8.5, '2024-01-01', '2024-01-01'), \
+         (4, 1, 1e300, '2024-01-01', '2024-01-01'), (5, 1, 8, '2024-01-01 00:00:00.0001', '2024-01-01'), (6, 1, 8, '2024-01-01', '2024-01-01 12:00')",
+    )
+    .await;
+    let schema = schema_of(vec![
+        Field::new("price", DataType::Decimal128(10, 2), true),
+        Field::new("share", DataType::Int64, true),
+        Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("day", DataType::Date32, true),
+    ]);
+    let source = try_source(&db.config(json!({ "table": "t" })), Some(&schema)).unwrap();
+    let (batches, bad, _) = drain(open(source.as_ref(), Value::Null).await.as_mut(), 100).await;
+    assert_eq!(["price", "share", "at", "day"].map(|name| column(&batches, name).concat()), ["1.23", "8", "2024-01-01T00:00:00.001", "2024-01-01"]);
+    let at_fault = [(2, "price"), (3, "share"), (4, "share"), (5, "at"), (6, "day")];
+    assert_eq!(bad.len(), at_fault.len());
+    for (bad, (id, name)) in bad.iter().zip(at_fault) {
+        assert!(bad.origin.as_ref().unwrap().ends_with(&format!(".t id={id}")), "{:?}", bad.origin);
+        assert!(bad.reason.starts_with(&format!("column `{name}`: ")), "{}", bad.reason);
+    }
+}
+
+#[tokio::test]
 async fn a_numeric_is_read_as_declared_also_as_text() {
     let db = Db::with("CREATE TABLE t (id int PRIMARY KEY, a numeric, b numeric(5, 2)); INSERT INTO t VALUES (1, 123456789012345678901234567890123456789012.5, 1.5), (2, 'NaN', 2)").await;
     let schema =
