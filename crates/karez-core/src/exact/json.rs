@@ -1,6 +1,7 @@
 //! Values that arrow-json would change in silence: it cuts off digits that a decimal's scale has no room for, what stands behind the point of a whole
 //! number, the time of day of a date and digits behind the second; takes whole numbers beyond the 53 bits of a double through one, and floating-point
-//! numbers out of range for infinite; takes any number for a time; and overflows on decimals with more digits than it can count (59.3).
+//! numbers out of range for infinite; takes any number for a time, and one hexadecimal digit for a byte; and overflows on decimals with more digits than it
+//! can count (59.3).
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ const EXPONENT_LIMIT: u64 = 10_000;
 /// Characters of a value that are shown in an error.
 const SHOWN_CHARACTERS: usize = 64;
 
-/// Reads the numbers, dates and times of records as they are written, before arrow-json makes values of them.
+/// Reads the numbers, dates, times and bytes of records as they are written, before arrow-json makes values of them.
 ///
 /// # Contract
 ///
@@ -65,12 +66,13 @@ struct Plain {
     /// Digits behind the point of a second, if instants or times are read from texts.
     second_digits: Option<usize>,
     has_dates: bool,
+    has_bytes: bool,
 }
 
 // ===== impl JsonGuard =====
 
 impl JsonGuard {
-    /// A guard of up to `capacity` records at a time; `None` if `schema` has neither numbers nor dates and times.
+    /// A guard of up to `capacity` records at a time; `None` if `schema` has none of these.
     ///
     /// # Errors
     ///
@@ -146,8 +148,12 @@ fn is_whole(data_type: &DataType) -> bool {
     data_type.is_integer() || (data_type.is_temporal() && !matches!(data_type, DataType::Interval(_)))
 }
 
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
+}
+
 fn is_judged(data_type: &DataType) -> bool {
-    scale(data_type).is_some() || is_whole(data_type) || data_type.is_floating()
+    scale(data_type).is_some() || is_whole(data_type) || data_type.is_floating() || is_bytes(data_type)
 }
 
 /// Whether `test` is true of `data_type` or something in it.
@@ -228,6 +234,10 @@ fn judge_text(data_type: &DataType, text: &str) -> Result<(), String> {
         DataType::Float32 => judge_float(data_type, text::float::<Float32Type>(text), text),
         DataType::Float16 => judge_float(data_type, text::float::<Float16Type>(text), text),
         DataType::Float64 => judge_float(data_type, text::float::<Float64Type>(text), text),
+        _ if is_bytes(data_type) => match text.len() % 2 {
+            0 => Ok(()),
+            _ => Err(format!("`{}` has an odd number of hexadecimal digits", shown(text))),
+        },
         _ if data_type.is_temporal() && Number::of(text).is_none() => judge_temporal(data_type, text),
         _ => judge_whole(data_type, text),
     }
@@ -329,6 +339,7 @@ impl Plain {
             texts_are_numbers: has_times || any(&|kind| scale(kind).is_some() || kind.is_floating()),
             second_digits: units.into_iter().find(|(unit, _)| reads_unit(*unit)).map(|(_, digits)| digits),
             has_dates: any(&|kind| matches!(kind, DataType::Date32)),
+            has_bytes: any(&is_bytes),
         }
     }
 
@@ -367,7 +378,10 @@ impl Plain {
     fn is_plain_text(&self, text: &[u8]) -> bool {
         // An escape may stand for a digit.
         if text.contains(&b'\\') {
-            return !self.texts_are_numbers && self.second_digits.is_none() && !self.has_dates;
+            return !self.texts_are_numbers && self.second_digits.is_none() && !self.has_dates && !self.has_bytes;
+        }
+        if self.has_bytes && text.len() % 2 == 1 && text.iter().all(u8::is_ascii_hexdigit) {
+            return false;
         }
         let text = text.trim_ascii();
         if !text.first().is_some_and(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.')) {

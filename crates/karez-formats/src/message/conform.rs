@@ -72,6 +72,7 @@ fn check(from: &Field, to: &Field) -> Result<(), String> {
         (T::Timestamp(..), T::Timestamp(..)) | (T::Time32(_) | T::Time64(_), T::Time32(_) | T::Time64(_)) => true,
         (T::Date32, T::Date64) | (T::Date64, T::Date32) => true,
         (a, b) if a.is_temporal() => b.is_string(),
+        (a, b) if a.is_string() && (b.is_decimal() || b.is_temporal()) => true,
         (a, b) if a.is_string() || is_binary(a) => b.is_string() || is_binary(b),
         _ => false,
     };

@@ -35,7 +35,7 @@ pub(super) fn arrow_row(schema: &SchemaRef, record: &[u8]) -> Option<RecordBatch
 /// `field` with text in the place of numbers, dates and times.
 fn as_text(field: &FieldRef) -> FieldRef {
     let data_type = match field.data_type() {
-        kind if kind.is_numeric() || kind.is_temporal() => DataType::Utf8,
+        kind if kind.is_numeric() || kind.is_temporal() || is_bytes(kind) => DataType::Utf8,
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(as_text).collect()),
         DataType::List(item) => DataType::List(as_text(item)),
         DataType::Map(entries, ordered) => DataType::Map(as_text(entries), *ordered),
@@ -44,11 +44,18 @@ fn as_text(field: &FieldRef) -> FieldRef {
     Arc::new(Field::clone(field).with_data_type(data_type))
 }
 
+fn is_bytes(kind: &DataType) -> bool {
+    matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_))
+}
+
 /// Whether the values in `values` are those in `texts`.
 fn are_same(values: &ArrayData, texts: &ArrayData) -> bool {
     let kind = values.data_type();
     if !matches!(texts.data_type(), DataType::Utf8) || matches!(kind, DataType::Utf8) {
         return values.child_data().iter().zip(texts.child_data()).all(|(values, texts)| are_same(values, texts));
+    }
+    if is_bytes(kind) {
+        return StringArray::from(texts.clone()).iter().flatten().all(|text| text.len() % 2 == 0);
     }
     let counted = match kind {
         DataType::Date32 | DataType::Time32(_) => values.clone().into_builder().data_type(DataType::Int32).build().unwrap(),

@@ -203,6 +203,17 @@ fn rows_are_written_with_indexes_before_them() {
 }
 
 #[test]
+fn decimals_dates_and_times_are_written_as_texts_and_read_back() {
+    let schema = columns("price decimal(40, 2); day date; at time(3)");
+    let row = r#"{"price":12345678901234567890123456789012345678.90,"day":"2024-01-31","at":"23:59:59.500"}"#;
+    let proto = r#"{"type":"protobuf","schema":"syntax = \"proto3\"; message R { optional string price = 1; optional string day = 2; optional string at = 3; }"}"#;
+    let written = payloads(encoder(r#"{"type":"protobuf"}"#, &schema).as_mut(), &batch(&schema, &[row]));
+    let finer = [bytes(1, b"1.239"), bytes(2, b"2024-01-31")].concat();
+    let made = run(decoder(proto, &schema).as_mut(), &Registry::new(), &[&written[0], &finer]);
+    assert_eq!(made, Made::of(&[(0, row)], &[(1, "column `price`: `1.239` has more digits behind the point than decimal(40, 2) keeps")]));
+}
+
+#[test]
 fn rows_that_the_message_cannot_hold_are_refused_one_by_one() {
     let schema = columns("id bigint; state string; via array<row<city string>>");
     let json = serde_json::json!({ "type": "protobuf", "message": "Order",
