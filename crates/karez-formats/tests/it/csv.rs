@@ -76,6 +76,37 @@ fn only_the_bad_record_is_left_out() {
 }
 
 #[test]
+fn a_value_that_its_column_would_change_makes_its_record_bad_and_says_why() {
+    let reason = |kind: DataType, value: &str| decode(&[("a", kind)], &CsvOptions::default(), value.as_bytes()).1.pop().map(|e| e.reason);
+    let milliseconds = DataType::Timestamp(TimeUnit::Millisecond, None);
+    for (kind, value, why) in [
+        (DataType::Decimal128(12, 2), "1.239", "has more digits behind the point than decimal(12, 2) keeps"),
+        (DataType::Decimal256(40, 2), "1.239", "has more digits behind the point than decimal(40, 2) keeps"),
+        (DataType::Decimal128(4, 2), "100", "is out of the range of decimal(4, 2)"),
+        (DataType::Float64, "1e400", "is out of the range of double"),
+        (DataType::Float32, "-1e40", "is out of the range of float"),
+        (milliseconds.clone(), "2024-01-01T00:00:00.1239Z", "has more digits behind the point than timestamp(3) keeps"),
+        (DataType::Date32, "2024-01-01 12:00:00", "has a time of day, which a date does not keep"),
+        (DataType::Time32(TimeUnit::Second), "86400", "is out of the range of time(0)"),
+        (DataType::Time64(TimeUnit::Microsecond), "23:59:60", "is out of the range of time(6)"),
+        (DataType::Time32(TimeUnit::Millisecond), "00:00:00.0001", "has more digits behind the point than time(3) keeps"),
+        (DataType::Int64, "8.0", "is not a bigint"),
+    ] {
+        assert_eq!(reason(kind, value), Some(format!("column `a`: `{value}` {why}")));
+    }
+    let digits = "9".repeat(70);
+    for (kind, value) in [
+        (DataType::Decimal256(76, 2), digits.as_str()),
+        (DataType::Float64, "-inf"),
+        (milliseconds, "2024-01-01 00:00:00.123000"),
+        (DataType::Date32, "2024-01-01T00:00:00"),
+        (DataType::Time64(TimeUnit::Nanosecond), "86399999999999"),
+    ] {
+        assert_eq!(reason(kind, value), None, "{value}");
+    }
+}
+
+#[test]
 fn a_quote_never_closed_costs_one_line() {
     let (batch, errors) = decode(&[("a", TEXT)], &CsvOptions::default(), b"x\n\"open\ny\nz\n");
     assert_eq!(texts(&batch.unwrap(), 0), ["x", "y", "z"].map(|v| Some(v.to_owned())));
