@@ -18,6 +18,7 @@ pub mod lookup;
 pub mod metrics;
 pub mod operator;
 pub mod registry;
+pub mod result_letter;
 pub mod row_json;
 pub mod run;
 pub mod schema;
