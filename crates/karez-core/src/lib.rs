@@ -27,6 +27,7 @@ pub mod source;
 pub mod sql_type;
 pub mod state;
 pub mod time;
+pub mod url_password;
 
 pub use async_operator::{AsyncOperator, AsyncSpec};
 pub use clock::{Clock, ManualClock, SystemClock};
