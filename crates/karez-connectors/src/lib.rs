@@ -10,6 +10,8 @@ pub mod generator;
 pub mod jdbc;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "tls")]
+mod key_pair;
 #[cfg(any(feature = "jdbc", feature = "kafka"))]
 mod point;
 #[cfg(feature = "kafka")]

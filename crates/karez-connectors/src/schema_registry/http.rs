@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::SchemaRegistryOptions;
 use crate::certificate::is_of_certificate;
+use crate::key_pair;
 
 /// Longest answer read, bytes.
 const ANSWER_BYTES_LIMIT: usize = 16 << 20;
@@ -63,6 +64,7 @@ impl Http {
             client = certificates.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
         }
         if let (Some(certificate), Some(key)) = (&options.certificate, &options.key) {
+            key_pair::check(("certificate", certificate), ("key", key))?;
             let pem = [file("certificate", certificate)?, b"\n".to_vec(), file("key", key)?].concat();
             client = client.identity(Identity::from_pem(&pem).map_err(|e| no_pem("certificate", certificate, &e))?);
         }
