@@ -1,6 +1,8 @@
 //! Connectors: one module and one cargo feature per external system.
 
 #[cfg(feature = "kafka")]
+mod causes;
+#[cfg(feature = "kafka")]
 mod certificate;
 #[cfg(feature = "file")]
 pub mod file;
