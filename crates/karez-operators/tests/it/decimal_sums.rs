@@ -48,7 +48,7 @@ fn letters(job: &mut Job) -> Vec<(String, String)> {
 fn too_large(job: &mut Job, key: i64) {
     let letters = letters(job);
     let [(reason, origin)] = letters.as_slice() else { panic!("{letters:?}") };
-    assert!(reason.contains("more than the 38 digits of Decimal128(38, "), "{reason}");
+    assert!(reason.contains("more than the 38 digits of decimal(38, "), "{reason}");
     assert!(origin.starts_with(&format!(r#"node=node key={{"k":{key}}}"#)), "{origin}");
 }
 
@@ -205,7 +205,7 @@ fn a_sum_of_76_digits_that_is_lost_stays_an_error() {
     let letters = letters(&mut job);
     assert_eq!(
         (job.take(0).len(), letters.len(), letters[0].0.as_str()),
-        (0, 1, "sum(v) is more than the 76 digits of Decimal256(76, 0) (in `sum(v)`)")
+        (0, 1, "sum(v) is more than the 76 digits of decimal(76, 0) (in `sum(v)`)")
     );
 }
 

@@ -6,6 +6,7 @@ use arrow::compute::can_cast_types;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use karez_core::config::{ConfigError, ConfigErrors};
 use karez_core::error::did_you_mean;
+use karez_core::sql_type::to_sql;
 
 use super::driver::{Driver, Session};
 use super::failure::{Failure, Kind};
@@ -125,7 +126,7 @@ impl Relation {
                                 errors.push(
                                     ConfigError::new(
                                         path,
-                                        format!("the type `{}` of the column cannot be read as {}", column.declared, field.data_type()),
+                                        format!("the type `{}` of the column cannot be read as {}", column.declared, to_sql(field.data_type())),
                                     )
                                     .hint("declare another type, or cast it in a `query`"),
                                 );
