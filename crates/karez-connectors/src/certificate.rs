@@ -1,22 +1,19 @@
 //! Certificates that are not accepted, whatever client says so.
 
 use std::error::Error;
-use std::io;
-use std::sync::Arc;
+
+use crate::causes::any_cause;
 
 /// Whether an error comes from a certificate, the server's or the job's, that the other side does not accept: that does not pass by itself.
 pub(crate) fn is_of_certificate(error: &(dyn Error + 'static)) -> bool {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_));
-    }
-    // What an I/O error wraps is not its source, but that one's source is.
-    let io = error.downcast_ref::<io::Error>().or_else(|| error.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref));
-    let wrapped = io.and_then(io::Error::get_ref);
-    wrapped.is_some_and(|wrapped| is_of_certificate(wrapped)) || error.source().is_some_and(is_of_certificate)
+    any_cause(error, &|e| matches!(e.downcast_ref(), Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
+
     use rustls::{AlertDescription, CertificateError};
 
     use super::*;

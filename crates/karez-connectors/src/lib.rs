@@ -1,6 +1,8 @@
 //! Connectors: one module and one cargo feature per external system.
 
 #[cfg(feature = "kafka")]
+mod causes;
+#[cfg(feature = "kafka")]
 mod certificate;
 #[cfg(feature = "file")]
 pub mod file;
@@ -10,6 +12,8 @@ pub mod generator;
 pub mod jdbc;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "tls")]
+mod key_pair;
 #[cfg(any(feature = "jdbc", feature = "kafka"))]
 mod point;
 #[cfg(feature = "kafka")]

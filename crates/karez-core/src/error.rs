@@ -136,16 +136,17 @@ impl fmt::Display for Error {
         if let Some(node) = &self.node {
             write!(f, "{node}: ")?;
         }
-        f.write_str(&self.message)?;
+        let mut text = self.message.clone();
         let mut cause = self.cause.as_deref().map(|c| c as &dyn std::error::Error);
         while let Some(c) = cause {
-            let text = c.to_string();
-            if !self.message.contains(&text) {
-                write!(f, ": {text}")?;
+            // What wraps an error often repeats it.
+            let why = c.to_string();
+            if !text.contains(&why) {
+                text = format!("{text}: {why}");
             }
             cause = c.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 
@@ -177,4 +178,25 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
         .filter(|(d, k)| *d <= 1 + k.len().min(word.len()) / 3)
         .min_by_key(|(d, _)| *d)
         .map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("network error: {0}")]
+    struct Wrapping(#[source] io::Error);
+
+    #[test]
+    fn a_cause_that_what_wraps_it_repeats_is_said_once() {
+        let refused = || Wrapping(io::Error::other("connection refused"));
+        assert_eq!(Error::external("reading").caused_by(refused()).to_string(), "reading: network error: connection refused");
+        let whole = Error::external("reading: network error: connection refused").caused_by(refused());
+        assert_eq!(whole.to_string(), "reading: network error: connection refused");
+        let other = Error::external("reading").caused_by(io::Error::other("disk full"));
+        assert_eq!(other.at("node").to_string(), "node: reading: disk full");
+    }
 }

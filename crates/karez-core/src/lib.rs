@@ -17,6 +17,7 @@ pub mod lookup;
 pub mod metrics;
 pub mod operator;
 pub mod registry;
+pub mod result_letter;
 pub mod row_json;
 pub mod run;
 pub mod schema;
@@ -25,6 +26,7 @@ pub mod source;
 pub mod sql_type;
 pub mod state;
 pub mod time;
+pub mod url_password;
 
 pub use async_operator::{AsyncOperator, AsyncSpec};
 pub use clock::{Clock, ManualClock, SystemClock};

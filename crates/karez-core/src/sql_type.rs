@@ -396,6 +396,51 @@ pub fn to_sql(data_type: &DataType) -> String {
     }
 }
 
+/// A message of a library, with the Arrow types that it names as SQL names them. What stands in quotes is the user's, and stays.
+#[must_use]
+pub fn translated(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let (mut rest, mut quote) = (message, None);
+    while let Some(c) = rest.chars().next() {
+        let in_word = out.ends_with(char::is_alphanumeric);
+        let type_here = (quote.is_none() && !in_word && c.is_ascii_uppercase()).then(|| leading_type(rest)).flatten();
+        if let Some((sql, length)) = type_here {
+            out.push_str(&sql);
+            rest = &rest[length..];
+            continue;
+        }
+        match quote {
+            // An apostrophe (`can't`) is no quote.
+            None if matches!(c, '"' | '`') || c == '\'' && !in_word => quote = Some(c),
+            Some(open) if open == c => quote = None,
+            _ => {}
+        }
+        out.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    out
+}
+
+/// The SQL name of the Arrow type that a text begins with, as Arrow writes it, and the length of what Arrow writes.
+fn leading_type(text: &str) -> Option<(String, usize)> {
+    let name = text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len());
+    let length = if text[name..].starts_with('(') { name + parenthesised(&text[name..])? } else { name };
+    let whole = &text[..length];
+    // `Decimal128 of precision 5`: parsed it would get digits that nobody has said.
+    let sql = if ["Decimal32", "Decimal64", "Decimal128", "Decimal256"].contains(&whole) { "decimal".into() } else { to_sql(&whole.parse().ok()?) };
+    Some((sql, length))
+}
+
+/// The length of the parentheses that a text begins with.
+fn parenthesised(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    let end = text.find(|c| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        depth == 0
+    });
+    end.map(|end| end + 1)
+}
+
 fn identifier(name: &str) -> String {
     let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.is_empty();
     if plain { name.to_owned() } else { format!("\"{name}\"") }
@@ -414,6 +459,21 @@ const fn digits(unit: TimeUnit) -> u8 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_names_types_as_sql_does_and_keeps_what_is_quoted() {
+        for (message, shown) in [
+            ("Cannot cast string 'Int8' to value of Int32 type", "Cannot cast string 'Int8' to value of int type"),
+            ("Can't cast value 300 to type Int8", "Can't cast value 300 to type tinyint"),
+            ("the 38 digits of Decimal128(38, 2)", "the 38 digits of decimal(38, 2)"),
+            ("too large to store in a Decimal128 of precision 5", "too large to store in a decimal of precision 5"),
+            ("Int64 = Timestamp(ms, \"UTC\")", "bigint = timestamp_ltz(3)"),
+            ("(Utf8), `Utf8`, MyInt8, Int8s", "(string), `Utf8`, MyInt8, Int8s"),
+            ("List(Int32), Decimal128(38, é", "array<int>, Decimal128(38, é"),
+        ] {
+            assert_eq!(translated(message), shown);
+        }
+    }
 
     #[test]
     fn every_type_is_read_back_as_it_is_written() {

@@ -10,6 +10,7 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use karez_core::sql_type::to_sql;
 
 use crate::accumulator::GroupAccumulator;
 use crate::compiled::CompiledExpr;
@@ -87,7 +88,7 @@ impl Aggregate {
             .collect::<Result<Vec<_>, _>>()?;
         let filter = lowered.filter.map(compiled).transpose()?;
         if let Some(filter) = filter.as_ref().filter(|filter| *filter.data_type() != DataType::Boolean) {
-            return Err(planner.refuse(format!("FILTER must be boolean, but is {}", filter.data_type())));
+            return Err(planner.refuse(format!("FILTER must be boolean, but is {}", to_sql(filter.data_type()))));
         }
         let mut columns: Vec<usize> = arguments.iter().chain(&filter).flat_map(CompiledExpr::columns).copied().collect();
         columns.sort_unstable();

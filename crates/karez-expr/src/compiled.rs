@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
+use karez_core::sql_type::to_sql;
 
 use crate::error::ExprError;
 
@@ -91,7 +92,7 @@ impl CompiledExpr {
         }
         let values = values
             .as_boolean_opt()
-            .ok_or_else(|| ExprError::new(&*self.text, format!("a condition must be boolean, but this is {}", values.data_type())))?;
+            .ok_or_else(|| ExprError::new(&*self.text, format!("a condition must be boolean, but this is {}", to_sql(values.data_type()))))?;
         Ok(if values.null_count() == 0 { values.clone() } else { prep_null_mask_filter(values) })
     }
 

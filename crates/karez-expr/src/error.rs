@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
+use karez_core::sql_type;
 
 /// Characters of an expression that a row's error shows.
 const MAX_TEXT_CHARS: usize = 100;
@@ -77,12 +78,12 @@ impl ExprError {
             .diagnostic()
             .and_then(|diagnostic| diagnostic.span)
             .and_then(|span| Span::new(text, span.start.line, span.start.column, span.end.line, span.end.column));
-        Self::new(text, plain_message(error)).at(span)
+        Self::new(text, sql_type::translated(&plain_message(error))).at(span)
     }
 
     /// Turns Arrow's error into ours.
     pub(crate) fn from_arrow(text: &str, error: &ArrowError) -> Self {
-        Self::new(text, plain_arrow_message(error))
+        Self::new(text, sql_type::translated(&plain_arrow_message(error)))
     }
 }
 
@@ -110,6 +111,7 @@ fn plain_message(error: &DataFusionError) -> String {
         DataFusionError::ArrowError(error, _) => plain_arrow_message(error),
         DataFusionError::Plan(message)
         | DataFusionError::Execution(message)
+        | DataFusionError::Internal(message)
         | DataFusionError::NotImplemented(message)
         | DataFusionError::Configuration(message) => first_part(message),
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => plain_message(inner),

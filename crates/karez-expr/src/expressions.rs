@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
+use karez_core::sql_type::to_sql;
 
 use crate::aggregate::AggregateExpr;
 use crate::clock::Clock;
@@ -72,7 +73,7 @@ impl Expressions {
         let compiled = self.compile(text, input)?;
         match compiled.data_type() {
             DataType::Boolean | DataType::Null => Ok(compiled),
-            other => Err(ExprError::new(text, format!("a condition must be boolean, but this is {other}"))),
+            other => Err(ExprError::new(text, format!("a condition must be boolean, but this is {}", to_sql(other)))),
         }
     }
 

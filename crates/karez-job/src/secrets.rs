@@ -1,21 +1,15 @@
 //! Secrets that stand in a file, covered wherever its lines are shown: logs are read by many.
 
+use karez_core::url_password;
+
 /// The keys whose values are secrets, as they end: `password`, `sslPassword`, `client_secret`; and as they are misspelt.
 const KEYS: [&str; 9] = ["password", "secret", "token", "passphrase", "passwd", "pwd", "pass", "pasword", "passwort"];
 
 /// The text with stars in the place of passwords in URLs, and of what follows such a key. Of the same length, so that places stay what they are.
 pub(crate) fn covered(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
-    for (at, _) in text.match_indices("://") {
-        // Up to the last `@` of the text: a password may hold what ends the host, unescaped.
-        let url = &text[at + 3..];
-        let url = &url[..url.find(|c: char| c.is_whitespace() || "\"'".contains(c)).unwrap_or(url.len())];
-        if let Some((user, _)) = url.rsplit_once('@')
-            && let Some((name, password)) = user.split_once(':')
-        {
-            let begin = at + 3 + name.len() + 1;
-            cover(&mut bytes, text, begin, begin + password.len());
-        }
+    for password in url_password::passwords(text) {
+        cover(&mut bytes, text, password.start, password.end);
     }
     let lower = text.to_ascii_lowercase();
     for key in KEYS {
@@ -38,9 +32,10 @@ pub(crate) fn covered(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// Covers these bytes, unless they are the name of a variable.
+/// Covers these bytes, unless they are the name of a variable and nothing else.
 fn cover(bytes: &mut [u8], text: &str, begin: usize, end: usize) {
-    if !text[begin..end].starts_with("${") {
+    let name = text[begin..end].strip_prefix("${").map(|name| name.strip_suffix('}').unwrap_or(name));
+    if !name.is_some_and(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')) {
         bytes[begin..end].fill(b'*');
     }
 }
@@ -59,6 +54,8 @@ mod tests {
             ("sasl: { user: a, pass: hush }, pasword: hush", "sasl: { user: a, pass: **** }, pasword: ****"),
             ("  \"trustStorePassword\": \"two words\"\n", "  \"trustStorePassword\": \"*********\"\n"),
             ("password: ${DB_PASSWORD}\nurl: postgres://a:${P}@db", "password: ${DB_PASSWORD}\nurl: postgres://a:${P}@db"),
+            ("url: postgres://a:${P}x@db, password: ${P:-hush}", "url: postgres://a:*****@db, password: *********}"),
+            ("url: postgres://a:pa/ss@word@db/x", "url: postgres://a:**********@db/x"),
             ("bootstrapServers: kafka://one:9092,two:9092", "bootstrapServers: kafka://one:9092,two:9092"),
             ("say: the password is asked for", "say: the password is asked for"),
         ] {

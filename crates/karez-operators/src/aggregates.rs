@@ -127,14 +127,16 @@ impl Aggregates {
 
     /// Computes the result columns, as written, of the calls' results, one array per call.
     pub(crate) fn finish(&self, calls: &[ArrayRef]) -> Result<Vec<ArrayRef>, ExprError> {
-        let mut at = 0;
-        let mut results = Vec::with_capacity(self.named.len());
-        for (_, expr) in &self.named {
-            let end = at + expr.calls().len();
-            results.push(expr.finish(calls[at..end].to_vec())?);
-            at = end;
-        }
-        Ok(self.written.iter().map(|&i| Arc::clone(&results[i])).collect())
+        self.finish_each(calls).collect()
+    }
+
+    /// The same, each column for itself.
+    pub(crate) fn finish_each(&self, calls: &[ArrayRef]) -> impl Iterator<Item = Result<ArrayRef, ExprError>> {
+        self.written.iter().map(|&i| {
+            let before: usize = self.named[..i].iter().map(|(_, expr)| expr.calls().len()).sum();
+            let expr = &self.named[i].1;
+            expr.finish(calls[before..before + expr.calls().len()].to_vec())
+        })
     }
 }
 

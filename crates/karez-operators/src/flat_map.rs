@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use karez_core::config::{self, ConfigError, ConfigErrors};
 use karez_core::operator::{MAIN, MAX_BATCH_ROWS, OutputPort};
+use karez_core::sql_type::to_sql;
 use karez_core::{Error, Operator, OperatorContext, OperatorFactory, OperatorSpec, Output, PlanContext, Progress, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -63,7 +64,9 @@ impl OperatorFactory for FlatMap {
             // A null struct has null fields, and `keepEmpty` adds nulls.
             DataType::Struct(fields) if options.flatten => fields.iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect(),
             other if options.flatten => {
-                return Err(ConfigError::new("flatten", format!("an element of `{}` is {other}, which has no fields", options.unnest)).into());
+                return Err(
+                    ConfigError::new("flatten", format!("an element of `{}` is {}, which has no fields", options.unnest, to_sql(other))).into()
+                );
             }
             other => vec![Arc::new(Field::new(name, other.clone(), element.is_nullable() || options.keep_empty))],
         };
@@ -88,7 +91,7 @@ impl OperatorFactory for FlatMap {
 fn element_field(list: &Field) -> Result<FieldRef, ConfigError> {
     match list.data_type() {
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => Ok(Arc::clone(f)),
-        other => Err(ConfigError::new("unnest", format!("`{}` is {other}, not a list", list.name()))),
+        other => Err(ConfigError::new("unnest", format!("`{}` is {}, not a list", list.name(), to_sql(other)))),
     }
 }
 

@@ -13,6 +13,7 @@ use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, F
 use arrow::row::{RowConverter, Rows, SortField};
 use karez_core::config::ConfigError;
 use karez_core::key_group::key_groups_of;
+use karez_core::sql_type::to_sql;
 use karez_core::{Error, KeyGroup, Result};
 
 use crate::aggregates::Aggregates;
@@ -136,7 +137,7 @@ impl EncodedKeys {
 pub(crate) fn check_types<'a>(path: &str, types: impl Iterator<Item = &'a DataType>) -> Result<(), ConfigError> {
     for data_type in types {
         if !RowConverter::supports_fields(&[SortField::new(data_type.clone())]) {
-            return Err(ConfigError::new(path, format!("values of type {data_type} cannot be kept in keyed state")));
+            return Err(ConfigError::new(path, format!("values of type {} cannot be kept in keyed state", to_sql(data_type))));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use karez_core::config::ConfigError;
 use karez_core::schema::change_field;
-use karez_core::{BadRecord, ChangeKind, ChangeMode, Output, Result, StreamSchema, Watermark};
+use karez_core::{BadRecord, ChangeKind, ChangeMode, Output, Result, StreamSchema, Watermark, result_letter};
 use karez_expr::evaluate_rows;
 
 use crate::aggregates::Aggregates;
@@ -48,11 +48,14 @@ pub(crate) enum Bounds<'a> {
 }
 
 impl Bounds<'_> {
-    fn slice(&self, offset: usize, rows: usize) -> Self {
-        match *self {
-            Self::Each(starts, ends) => Self::Each(&starts[offset..offset + rows], &ends[offset..offset + rows]),
-            same => same,
-        }
+    /// The window of one result.
+    fn of(&self, row: usize) -> Option<(Watermark, Watermark)> {
+        let (start, end) = match *self {
+            Self::None => return None,
+            Self::One(start, end) => (start, end),
+            Self::Each(starts, ends) => (starts[row], ends[row]),
+        };
+        Some((Watermark(start), Watermark(end)))
     }
 }
 
@@ -158,18 +161,24 @@ impl Results {
         }
     }
 
-    fn bad_result(&self, batch: &RecordBatch, row: usize, bounds: Bounds<'_>, reason: String) -> Result<BadRecord> {
-        let keys: Vec<usize> = (0..self.aggregates.keys.len()).collect();
-        let key = row_json(&batch.project(&keys)?, row)?;
-        let window = match bounds.slice(row.min(batch.num_rows()), 0) {
-            Bounds::One(start, end) => format!(" window=[{}, {})", Watermark(start), Watermark(end)),
-            Bounds::Each(..) => match bounds {
-                Bounds::Each(starts, ends) => format!(" window=[{}, {})", Watermark(starts[row]), Watermark(ends[row])),
-                _ => String::new(),
-            },
-            Bounds::None => String::new(),
-        };
-        Ok(BadRecord { reason, origin: Some(format!("node={} key={key}{window}", self.node)), raw: None, row: Some(row_json(batch, row)?) })
+    /// A result that could not be computed, as a row without those of its columns that could not.
+    fn bad_result(&self, groups: &RecordBatch, row: usize, bounds: Bounds<'_>, reason: String) -> Result<BadRecord> {
+        let group = groups.slice(row, 1);
+        let (keys, calls) = group.columns().split_at(self.aggregates.keys.len());
+        let key = row_json(&group.project(&(0..keys.len()).collect::<Vec<_>>())?, 0)?;
+        let mut columns = keys.to_vec();
+        self.push_bounds(bounds, &[row as u32], &mut columns);
+        let mut known: Vec<usize> = (0..columns.len()).collect();
+        for (column, result) in (columns.len()..).zip(self.aggregates.finish_each(calls)) {
+            if let Ok(result) = result {
+                columns.push(result);
+                known.push(column);
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        let result = RecordBatch::try_new_with_options(Arc::new(self.schema.project(&known)?), columns, &options)?;
+        let origin = result_letter::origin(&self.node, &key, bounds.of(row));
+        Ok(BadRecord { reason, origin: Some(origin), raw: None, row: Some(row_json(&result, 0)?) })
     }
 
     /// New results as a batch.

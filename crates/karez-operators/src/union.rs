@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int8Array, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use karez_core::config::{self, ConfigError, ConfigErrors};
 use karez_core::error::did_you_mean;
 use karez_core::operator::{MAIN, OutputPort};
 use karez_core::schema::{CHANGE_COLUMN, change_field, is_hidden, origin_field};
+use karez_core::sql_type::to_sql;
 use karez_core::{ChangeMode, Operator, OperatorContext, OperatorFactory, OperatorSpec, Output, PlanContext, Progress, Result, StreamSchema};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -78,11 +79,9 @@ fn check_columns(input: usize, first: &Schema, other: &Schema, nullable: &mut [b
                 });
             }
             Ok(same) if same.data_type() != field.data_type() => {
-                return Err(ConfigError::new(
-                    place,
-                    format!("the column `{}` is {}, but {} in the first input", field.name(), same.data_type(), field.data_type()),
-                )
-                .hint("cast it with a `map` in front"));
+                let (is, first) = names_apart(same.data_type(), field.data_type());
+                return Err(ConfigError::new(place, format!("the column `{}` is {is}, but {first} in the first input", field.name()))
+                    .hint("cast it with a `map` in front"));
             }
             Ok(same) => *nullable |= same.is_nullable(),
         }
@@ -94,6 +93,12 @@ fn check_columns(input: usize, first: &Schema, other: &Schema, nullable: &mut [b
         }
         None => Ok(()),
     }
+}
+
+/// The names of two types: Arrow's, where SQL has one for both.
+fn names_apart(one: &DataType, other: &DataType) -> (String, String) {
+    let sql = (to_sql(one), to_sql(other));
+    if sql.0 == sql.1 { (one.to_string(), other.to_string()) } else { sql }
 }
 
 fn event_time(inputs: &[StreamSchema]) -> Result<Option<String>, ConfigError> {

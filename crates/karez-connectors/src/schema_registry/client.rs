@@ -71,13 +71,14 @@ impl SchemaRegistry {
         &self.options
     }
 
-    /// Whether it is there and lets us in.
+    /// Whether it is there and lets us in. Asked once.
     ///
     /// # Errors
     ///
     /// It is away, or it does not.
     pub async fn check(&self) -> Result<()> {
-        let answer: Result<Value, NotThere> = self.http.ask("asking which types it has", Method::GET, &["schemas", "types"], None).await?;
+        let answer: Result<Value, NotThere> =
+            self.http.impatient().ask("asking which types it has", Method::GET, &["schemas", "types"], None).await?;
         answer.map(drop).map_err(|NotThere(why)| Error::external(format!("{self}: {why}")))
     }
 
@@ -129,7 +130,7 @@ impl SchemaRegistry {
         }
     }
 
-    /// [`latest`](Self::latest) for planning, which is not asynchronous: it may block for as long as the registry is given to answer.
+    /// [`latest`](Self::latest) for planning, which is not asynchronous: it may block for as long as the registry is given to answer once.
     ///
     /// # Errors
     ///
@@ -139,7 +140,10 @@ impl SchemaRegistry {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|e| Error::internal("a runtime for asking the schema registry").caused_by(e))?;
             // A client of its own: connections belong to the runtime that opened them.
-            runtime.block_on(async { Self::new(options)?.latest(subject).await })
+            runtime.block_on(async {
+                let registry = Self::new(options)?;
+                Self { http: registry.http.impatient(), ..registry }.latest(subject).await
+            })
         };
         // On a thread of its own: the planner's may belong to a runtime, which does not let a second one be driven there.
         std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|_| Err(Error::internal("asking the schema registry panicked")))

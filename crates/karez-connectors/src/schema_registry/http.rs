@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::SchemaRegistryOptions;
 use crate::certificate::is_of_certificate;
+use crate::key_pair;
 
 /// Longest answer read, bytes.
 const ANSWER_BYTES_LIMIT: usize = 16 << 20;
@@ -27,6 +28,8 @@ pub(super) struct Http {
     base: Url,
     who: Who,
     calls: ExternalCalls,
+    /// Whether a call is made again while the registry is away.
+    patient: bool,
 }
 
 /// Who asks.
@@ -63,6 +66,7 @@ impl Http {
             client = certificates.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
         }
         if let (Some(certificate), Some(key)) = (&options.certificate, &options.key) {
+            key_pair::check(("certificate", certificate), ("key", key))?;
             let pem = [file("certificate", certificate)?, b"\n".to_vec(), file("key", key)?].concat();
             client = client.identity(Identity::from_pem(&pem).map_err(|e| no_pem("certificate", certificate, &e))?);
         }
@@ -73,12 +77,17 @@ impl Http {
             (None, None) => Who::Nobody,
         };
         let calls = ExternalCalls::new(format!("the schema registry {}", options.url), &options.external);
-        Ok(Self { client, base, who, calls })
+        Ok(Self { client, base, who, calls, patient: true })
     }
 
     /// The same, counted in the metrics of a node.
     pub(super) fn counted_by(&self, metrics: std::sync::Arc<karez_core::metrics::NodeMetrics>) -> Self {
         Self { calls: self.calls.counted_by(metrics), ..self.clone() }
+    }
+
+    /// The same that makes each call once, for who is there to be told at once that the registry is away.
+    pub(super) fn impatient(&self) -> Self {
+        Self { patient: false, ..self.clone() }
     }
 
     /// Asks, and reads the answer. `what`: for a person. The inner error: it is not there.
@@ -90,7 +99,8 @@ impl Http {
         body: Option<Value>,
     ) -> Result<Result<T, NotThere>> {
         let url = self.url(path)?;
-        let answer = self.calls.call(what, || self.once(what, method.clone(), url.clone(), body.as_ref())).await?;
+        let attempt = || self.once(what, method.clone(), url.clone(), body.as_ref());
+        let answer = if self.patient { self.calls.call(what, attempt).await? } else { self.calls.once(what, attempt()).await? };
         match answer {
             Err(not_there) => Ok(Err(not_there)),
             Ok(bytes) => match serde_json::from_slice(&bytes) {

@@ -60,7 +60,7 @@ fn of(text: &str, values: ArrayRef) -> (DataType, Result<String, String>) {
 fn a_sum_beyond_the_digits_of_its_type_is_an_error_of_its_result() {
     let (data_type, sum) = of("sum(v)", decimal128(38, 2, &[MOST, MOST]));
     assert_eq!(data_type, DataType::Decimal128(38, 2));
-    let reason = "sum(v) is 1999999999999999999999999999999999999.98, which has more than the 38 digits of Decimal128(38, 2)";
+    let reason = "sum(v) is 1999999999999999999999999999999999999.98, which has more than the 38 digits of decimal(38, 2)";
     assert_eq!(sum, Err(reason.into()));
     assert!(of("sum(v)", decimal128(38, 0, &[-MOST, -1])).1.is_err(), "38 digits and one");
     assert_eq!(of("sum(v)", decimal128(38, 0, &[MOST - 1, 1])).1, Ok(MOST.to_string()));
@@ -90,13 +90,10 @@ fn sums_of_narrow_decimals_have_their_type_and_no_wrong_number() {
     let of_32: ArrayRef = Arc::new(Decimal32Array::from(vec![999_999_999, 999_999_999, 999_999_999]).with_precision_and_scale(9, 0).unwrap());
     let of_64: ArrayRef = Arc::new(Decimal64Array::from(vec![999_999_999_999_999_999; 10]).with_precision_and_scale(18, 0).unwrap());
     let (data_type, sum) = of("sum(v)", of_32);
-    assert_eq!(
-        (data_type, sum),
-        (DataType::Decimal32(9, 0), Err("sum(v) is 2999999997, which has more than the 9 digits of Decimal32(9, 0)".into()))
-    );
+    assert_eq!((data_type, sum), (DataType::Decimal32(9, 0), Err("sum(v) is 2999999997, which has more than the 9 digits of decimal(9, 0)".into())));
     let (data_type, sum) = of("sum(v)", Arc::clone(&of_64));
     assert_eq!(data_type, DataType::Decimal64(18, 0));
-    assert_eq!(sum, Err("sum(v) is 9999999999999999990, which has more than the 18 digits of Decimal64(18, 0)".into()));
+    assert_eq!(sum, Err("sum(v) is 9999999999999999990, which has more than the 18 digits of decimal(18, 0)".into()));
     assert_eq!(of("sum(distinct v)", of_64).1, Ok("999999999999999999".into()));
     assert_eq!(of("sum(v)", decimal128(10, 2, &[150, 275])), (DataType::Decimal128(20, 2), Ok("4.25".into())));
 }
@@ -106,7 +103,7 @@ fn a_sum_of_76_digits_is_exact_or_an_error() {
     let most = i256::from_string(&"9".repeat(76)).unwrap();
     let sum = |values: &[i256]| of("sum(v)", decimal256(76, values)).1;
     assert_eq!(sum(&[most - i256::ONE, i256::ONE]), Ok("9".repeat(76)));
-    assert_eq!(sum(&[most, i256::ONE]), Err("sum(v) is more than the 76 digits of Decimal256(76, 0)".into()));
+    assert_eq!(sum(&[most, i256::ONE]), Err("sum(v) is more than the 76 digits of decimal(76, 0)".into()));
     assert_eq!(sum(&[most, most, most, -most, -most]), Ok("9".repeat(76)), "five times is within 256 bits");
     // Twelve times is beyond 256 bits, and would be within 76 digits if it wrapped around.
     for value in [most, -most] {
@@ -120,12 +117,12 @@ fn a_sum_of_76_digits_is_exact_or_an_error() {
 #[test]
 fn sums_of_distinct_decimals_are_exact_or_an_error() {
     assert_eq!(of("sum(distinct v)", decimal128(38, 0, &[MOST, MOST, MOST])).1, Ok(MOST.to_string()));
-    let reason = "sum(DISTINCT v) is 199999999999999999999999999999999999997, which has more than the 38 digits of Decimal128(38, 0)";
+    let reason = "sum(DISTINCT v) is 199999999999999999999999999999999999997, which has more than the 38 digits of decimal(38, 0)";
     assert_eq!(of("sum(distinct v)", decimal128(38, 0, &[MOST, MOST - 1])).1, Err(reason.into()));
     let parts = [decimal128(38, 0, &[MOST, MOST - 1]), decimal128(38, 0, &[MOST, -MOST, 5])];
     assert_eq!(
         of_parts("sum(distinct v)", &parts).1,
-        Err("sum(DISTINCT v) is 100000000000000000000000000000000000003, which has more than the 38 digits of Decimal128(38, 0)".into())
+        Err("sum(DISTINCT v) is 100000000000000000000000000000000000003, which has more than the 38 digits of decimal(38, 0)".into())
     );
     let parts = [decimal128(38, 0, &[MOST, MOST - 1]), decimal128(38, 0, &[MOST, -MOST, -5])];
     assert_eq!(of_parts("sum(distinct v)", &parts).1, Ok((MOST - 6).to_string()));
@@ -178,13 +175,13 @@ fn averages_whose_sum_has_more_digits_than_a_decimal_are_exact() {
     assert_eq!(of("avg(v)", decimal128(10, 2, &[1, 1, -4])).1, Ok("-0.006666".into()), "cut off, not rounded");
     assert_eq!(
         of("avg(distinct v)", decimal128(38, 4, &[10_i128.pow(37), 10_i128.pow(37), 2])).1,
-        Err("avg(DISTINCT v) is 500000000000000000000000000000000.00010000, which has more than the 38 digits of Decimal128(38, 8)".into())
+        Err("avg(DISTINCT v) is 500000000000000000000000000000000.00010000, which has more than the 38 digits of decimal(38, 8)".into())
     );
 }
 
 #[test]
 fn an_average_with_more_digits_than_its_type_is_an_error_of_its_result() {
-    let reason = format!("avg(v) is {MOST}.0000, which has more than the 38 digits of Decimal128(38, 4)");
+    let reason = format!("avg(v) is {MOST}.0000, which has more than the 38 digits of decimal(38, 4)");
     assert_eq!(of("avg(v)", decimal128(38, 0, &[MOST, MOST])).1, Err(reason));
     let most = i256::from_string(&"9".repeat(76)).unwrap();
     let (data_type, mean) = of("mean(v)", decimal256(76, &[most, -most, i256::ONE]));

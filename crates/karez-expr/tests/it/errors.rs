@@ -56,7 +56,7 @@ fn types_that_do_not_fit_are_refused() {
     assert!(error("name + ts").message.to_lowercase().contains("plus") || error("name + ts").message.contains('+'));
     assert!(error("upper()").message.contains("upper"));
     let not_boolean = functions().compile_predicate("amount + 1", &orders().schema()).unwrap_err();
-    assert_eq!(not_boolean.message, "a condition must be boolean, but this is Float64");
+    assert_eq!(not_boolean.message, "a condition must be boolean, but this is double");
 }
 
 #[test]

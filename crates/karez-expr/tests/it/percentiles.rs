@@ -106,7 +106,7 @@ fn what_is_no_percentile_is_refused() {
         assert!(error.contains(why), "{text}: {error}");
     }
     let error = refused("percentile_disc(0.5) within group (order by v)", Arc::new(StringArray::from(vec!["a"])));
-    assert!(error.contains("`percentile_disc` takes numbers, dates and times, but this is Utf8"), "{error}");
+    assert!(error.contains("`percentile_disc` takes numbers, dates and times, but this is string"), "{error}");
 }
 
 /// What sorting gives.

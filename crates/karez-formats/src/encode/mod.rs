@@ -68,7 +68,7 @@ pub fn encode_or_reject(encoder: &dyn Encoder, batch: &RecordBatch, out: &mut Ve
 #[cfg(any(feature = "csv", feature = "json"))]
 fn refuse_types(schema: &SchemaRef, refused: impl Fn(&arrow::datatypes::DataType) -> Option<&'static str>) -> Result<(), EncodeError> {
     match schema.fields().iter().find_map(|f| refused(f.data_type()).map(|why| (f, why))) {
-        Some((field, why)) => Err(EncodeError(format!("column `{}` ({}): {why}", field.name(), field.data_type()))),
+        Some((field, why)) => Err(EncodeError(format!("column `{}` ({}): {why}", field.name(), karez_core::sql_type::to_sql(field.data_type())))),
         None => Ok(()),
     }
 }

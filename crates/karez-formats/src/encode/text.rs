@@ -3,6 +3,7 @@
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use karez_core::sql_type::to_sql;
 
 use super::{EncodeError, Encoder};
 
@@ -15,7 +16,7 @@ pub struct TextEncoder {
 impl TextEncoder {
     /// An encoder for rows of `schema`: one column, text or binary.
     pub fn new(schema: SchemaRef) -> Result<Self, EncodeError> {
-        let names = || schema.fields().iter().map(|f| format!("`{}` ({})", f.name(), f.data_type())).collect::<Vec<_>>().join(", ");
+        let names = || schema.fields().iter().map(|f| format!("`{}` ({})", f.name(), to_sql(f.data_type()))).collect::<Vec<_>>().join(", ");
         match schema.fields().as_ref() {
             [field] if matches!(value_type(field.data_type()), DataType::Utf8 | DataType::Binary) => Ok(Self { schema }),
             _ => Err(EncodeError(format!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::sql_type::to_sql;
 use karez_core::{Error, Result};
 
 use super::decode_plan::{DecodeFormat, DecodeRequest};
@@ -22,7 +23,7 @@ pub(super) fn decode(request: DecodeRequest<'_>) -> Result<(SchemaRef, Arc<dyn D
         [field] if matches!(field.data_type(), DataType::Utf8 | DataType::Binary) => Ok((schema, Arc::new(Raw))),
         fields => {
             let what = format!("the payload is one column of type string or binary; declared are {}", fields.len());
-            let what = if let [field] = fields { format!("the payload is a string or binary, not {}", field.data_type()) } else { what };
+            let what = if let [field] = fields { format!("the payload is a string or binary, not {}", to_sql(field.data_type())) } else { what };
             Err(ConfigError::new("", what).hint("declare one: `schema: { value: string }`").into())
         }
     }
@@ -122,7 +123,7 @@ pub(super) fn encode(request: EncodeRequest<'_>) -> Result<Arc<dyn EncodeFormat>
     match request.schema.fields().as_ref() {
         [field] if is_bytes(field.data_type()) => Ok(Arc::new(RawEncode)),
         fields => {
-            let names = fields.iter().map(|f| format!("`{}` ({})", f.name(), f.data_type())).collect::<Vec<_>>().join(", ");
+            let names = fields.iter().map(|f| format!("`{}` ({})", f.name(), to_sql(f.data_type()))).collect::<Vec<_>>().join(", ");
             let what = format!("format `raw` writes one column of text or binary, but there are: {names}");
             Err(ConfigError::new("", what).hint("select one, or use another format").into())
         }

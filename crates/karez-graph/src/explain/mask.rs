@@ -1,5 +1,6 @@
 //! Options as they may be shown: what the schema calls a password is `***`, and so is the password in a URL. References to the environment stay.
 
+use karez_core::url_password;
 use schemars::Schema;
 use serde_json::{Map, Value};
 
@@ -75,25 +76,12 @@ fn reference(text: &str) -> Option<(&str, Option<&str>)> {
 
 /// `scheme://user:password@host` with the password masked, unless it is a reference. Every such place in the text.
 fn without_password(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (head, tail) = rest.split_at(at + 3);
-        out.push_str(head);
-        let end = tail.find(['/', '?', '#', ' ', '"', '\'']).unwrap_or(tail.len());
-        let authority = &tail[..end];
-        let masked = authority.rfind('@').and_then(|host| authority[..host].find(':').map(|colon| (colon, host)));
-        match masked {
-            Some((colon, host)) if reference(&authority[colon + 1..host]).is_none_or(|(_, default)| default.is_some()) => {
-                out.push_str(&authority[..=colon]);
-                out.push_str(MASKED);
-                out.push_str(&authority[host..]);
-            }
-            _ => out.push_str(authority),
+    let mut out = text.to_owned();
+    for password in url_password::passwords(text).into_iter().rev() {
+        if reference(&text[password.clone()]).is_none_or(|(_, default)| default.is_some()) {
+            out.replace_range(password, MASKED);
         }
-        rest = &tail[end..];
     }
-    out.push_str(rest);
     out
 }
 

@@ -106,5 +106,7 @@ fn references_to_the_environment_are_shown_but_not_their_defaults() {
     assert_eq!(shown(json!({ "password": "${PASS}", "url": "db://u:${PASS}@h" })), json!({ "password": "${PASS}", "url": "db://u:${PASS}@h" }));
     assert_eq!(shown(json!({ "password": "${PASS:-hush}" })), json!({ "password": "${PASS:-***}" }));
     assert_eq!(shown(json!({ "password": "x${PASS}" })), json!({ "password": "***" }));
+    assert_eq!(shown(json!({ "url": "postgresql://user:pa/ss@word@host/db" })), json!({ "url": "postgresql://user:***@host/db" }));
+    assert_eq!(shown(json!({ "url": "postgresql://user:${PASS:-a/b}@host/db" })), json!({ "url": "postgresql://user:***@host/db" }));
     assert_eq!(shown(json!({ "url": "no secret: http://host/a:b@c" })), json!({ "url": "no secret: http://host/a:b@c" }));
 }

@@ -48,7 +48,7 @@ fn letters(job: &mut Job) -> Vec<(String, String)> {
 fn too_large(job: &mut Job, key: i64) {
     let letters = letters(job);
     let [(reason, origin)] = letters.as_slice() else { panic!("{letters:?}") };
-    assert!(reason.contains("more than the 38 digits of Decimal128(38, "), "{reason}");
+    assert!(reason.contains("more than the 38 digits of decimal(38, "), "{reason}");
     assert!(origin.starts_with(&format!(r#"node=node key={{"k":{key}}}"#)), "{origin}");
 }
 
@@ -152,18 +152,44 @@ fn an_average_that_is_too_large_is_a_bad_record_and_the_others_go_on() {
     }
 }
 
+/// Columns `k, v, ts` with decimals of 76 digits.
+fn widest(rows: &[(i64, i256)]) -> (StreamSchema, RecordBatch) {
+    let schema = amounts(DataType::Decimal256(76, 0));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(rows.iter().map(|r| Some(r.0)).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|r| Some(r.1)).collect::<Decimal256Array>().with_precision_and_scale(76, 0).unwrap()),
+        Arc::new(rows.iter().map(|_| Some(0)).collect::<TimestampMillisecondArray>()),
+    ];
+    let batch = RecordBatch::try_new(Arc::clone(&schema.arrow), columns).unwrap();
+    (schema, batch)
+}
+
+#[test]
+fn a_letter_of_results_holds_those_that_could_be_computed_under_their_names() {
+    let most = i256::from_string(&"9".repeat(76)).unwrap();
+    let aggregates =
+        json!({ "rows": "count(*)", "mean": "avg(v)", "more": "avg(v) + 1", "greatest": "max(v)", "none": "max(v) filter (where k > 9)" });
+    for (keys, key) in [(json!(["k"]), r#""k":1,"#), (json!([]), "")] {
+        let (schema, batch) = widest(&[(1, most), (1, most)]);
+        let config = json!({ "keyBy": keys, "aggregates": aggregates });
+        let mut job = Job::of(plan_as("aggregate", config, &[schema], true).unwrap(), 1);
+        job.push(batch);
+        job.end();
+        let rows: Vec<String> = job.take_rejected().into_iter().map(|bad| bad.row.unwrap()).collect();
+        assert_eq!(rows, [format!(r#"{{{key}"rows":2,"greatest":{most},"none":null}}"#)]);
+    }
+    let (schema, batch) = widest(&[(1, most), (1, most)]);
+    let mut job = Job::of(plan_as("aggregate", json!({ "aggregates": { "mean": "avg(v)" } }), &[schema], true).unwrap(), 1);
+    job.push(batch);
+    job.end();
+    assert_eq!(job.take_rejected()[0].row.as_deref(), Some("{}"));
+}
+
 #[test]
 fn a_sum_of_76_digits_that_is_lost_stays_an_error() {
     let most = i256::from_string(&"9".repeat(76)).unwrap();
     let schema = amounts(DataType::Decimal256(76, 0));
-    let batch = |rows: &[(i64, i256)]| {
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(rows.iter().map(|r| Some(r.0)).collect::<Int64Array>()),
-            Arc::new(rows.iter().map(|r| Some(r.1)).collect::<Decimal256Array>().with_precision_and_scale(76, 0).unwrap()),
-            Arc::new(rows.iter().map(|_| Some(0)).collect::<TimestampMillisecondArray>()),
-        ];
-        RecordBatch::try_new(Arc::clone(&schema.arrow), columns).unwrap()
-    };
+    let batch = |rows: &[(i64, i256)]| widest(rows).1;
     let config = json!({ "keyBy": ["k"], "aggregates": { "s": "sum(v)" } });
     let mut job = Job::of(plan("aggregate", config, std::slice::from_ref(&schema)).unwrap(), 1);
     job.push(batch(&[(1, most), (2, most), (1, most), (2, i256::ONE)]));
@@ -179,7 +205,7 @@ fn a_sum_of_76_digits_that_is_lost_stays_an_error() {
     let letters = letters(&mut job);
     assert_eq!(
         (job.take(0).len(), letters.len(), letters[0].0.as_str()),
-        (0, 1, "sum(v) is more than the 76 digits of Decimal256(76, 0) (in `sum(v)`)")
+        (0, 1, "sum(v) is more than the 76 digits of decimal(76, 0) (in `sum(v)`)")
     );
 }
 

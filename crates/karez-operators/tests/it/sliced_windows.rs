@@ -96,8 +96,10 @@ fn a_row_on_which_an_argument_fails_is_rejected_and_a_result_that_fails_names_it
     assert_eq!(job.take(0), ["1|01T00:00:00|01T00:00:01|11|10"]);
     assert_eq!(job.out.rejected.len(), 2);
     assert!(job.out.rejected[0].row.as_ref().unwrap().contains(r#""name":"x""#));
-    let origin = job.out.rejected[1].origin.clone().unwrap();
-    assert_eq!(origin, r#"node=node key={"user_id":2} window=[1970-01-01T00:00:00.000Z, 1970-01-01T00:00:01.000Z)"#);
+    let result = job.out.rejected[1].clone();
+    assert_eq!(result.origin.unwrap(), r#"node=node key={"user_id":2} window=[1970-01-01T00:00:00.000Z, 1970-01-01T00:00:01.000Z)"#);
+    let columns_without_b = r#"{"user_id":2,"window_start":"1970-01-01T00:00:00","window_end":"1970-01-01T00:00:01","a":1}"#;
+    assert_eq!(result.row.unwrap(), columns_without_b);
 }
 
 #[test]

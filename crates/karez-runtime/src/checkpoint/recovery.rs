@@ -4,7 +4,6 @@
 //! that names a file which is gone, is another matter: its epoch may have been committed, and going on from an older one would write those rows again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use karez_core::{Epoch, Error, Result};
@@ -83,12 +82,12 @@ impl Recovery {
         &self.unreadable
     }
 
-    /// The epochs that may have been committed by a manifest that cannot be used, or that somebody has removed; ask every transactional sink's committer
-    /// for each before [`Self::choose`]. Empty for a run that begins.
+    /// The first epoch that may have been committed by a manifest that cannot be used, or that somebody has removed: ask every transactional sink's
+    /// committer for it before [`Self::choose`]. None for a run that begins.
     #[must_use]
-    pub fn doubtful_epochs(&self) -> RangeInclusive<u64> {
+    pub fn first_doubtful_epoch(&self) -> Option<Epoch> {
         let known = self.newest.as_ref().map_or(0, |c| c.manifest().checkpoint.0);
-        known + 1..=self.last_used_id
+        (known < self.last_used_id).then_some(Epoch(known + 1))
     }
 
     /// The checkpoint to go on from; `None`: from the start.
@@ -167,7 +166,7 @@ mod tests {
     #[test]
     fn exactly_once_falls_back_if_every_marker_says_not_committed() {
         assert!(damaged().choose(&facts(Some(false))).is_ok());
-        assert_eq!(damaged().doubtful_epochs(), 1..=32);
+        assert_eq!(damaged().first_doubtful_epoch(), Some(Epoch(1)));
     }
 
     #[test]
@@ -190,7 +189,7 @@ mod tests {
     #[test]
     fn a_manifest_that_was_removed_is_told_by_the_marker_of_its_epoch_alone() {
         let sound = Recovery { newest: None, unreadable: Vec::new(), last_used_id: 32 };
-        assert_eq!(sound.doubtful_epochs(), 1..=32);
+        assert_eq!(sound.first_doubtful_epoch(), Some(Epoch(1)));
         for unsuspicious in [Some(false), None] {
             assert!(sound.choose(&facts(unsuspicious)).unwrap().is_none());
         }
@@ -204,6 +203,6 @@ mod tests {
 
     #[test]
     fn nothing_is_in_doubt_of_a_run_that_begins() {
-        assert!(Recovery { newest: None, unreadable: Vec::new(), last_used_id: 0 }.doubtful_epochs().is_empty());
+        assert_eq!(Recovery { newest: None, unreadable: Vec::new(), last_used_id: 0 }.first_doubtful_epoch(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use karez_core::sink::{SinkGuarantee, SinkRunContext};
-use karez_core::{BadRecord, Committer, Epoch, Error, Result, Sink};
+use karez_core::{BadRecord, Committer, Error, Result, Sink};
 use karez_graph::JobGraph;
 use karez_graph::settings::Delivery;
 
@@ -69,14 +69,11 @@ async fn markers(
     sinks: &[(&str, &Arc<dyn Sink>)],
     committers: &mut HashMap<String, Box<dyn Committer>>,
 ) -> Result<Vec<SinkMarker>> {
-    let epochs = recovery.doubtful_epochs();
-    if epochs.is_empty() {
-        return Ok(Vec::new());
-    }
+    let Some(epoch) = recovery.first_doubtful_epoch() else { return Ok(Vec::new()) };
     let mut markers = Vec::new();
     for (name, _) in sinks.iter().filter(|(_, s)| s.guarantee() == SinkGuarantee::Transactional) {
         let Some(committer) = committers.get_mut(*name) else { continue };
-        let committed = committer.is_committed(Epoch(*epochs.start())).await.map_err(|e| e.at(*name))?;
+        let committed = committer.is_committed(epoch).await.map_err(|e| e.at(*name))?;
         markers.push(SinkMarker { sink: (*name).to_owned(), committed });
     }
     Ok(markers)

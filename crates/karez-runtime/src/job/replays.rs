@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use karez_core::key_group::{KeyGroup, hash_columns, subtask_of};
 use karez_core::schema::{CHANGE_COLUMN, visible_schema};
-use karez_core::{CheckpointId, Distribution, Error, Letter, Result, RunId, Watermark, dead_letter};
+use karez_core::{CheckpointId, Distribution, Error, Letter, Result, RunId, Watermark, dead_letter, result_letter};
 use karez_graph::JobGraph;
 
 use crate::checkpoint::Manifest;
@@ -164,6 +164,7 @@ impl Plan<'_> {
     }
 
     fn task(&self, place: &Place, number: usize, letter: &Letter) -> Result<TaskId, String> {
+        no_result(letter)?;
         let parallelism = self.graph.vertices[place.vertex].parallelism;
         let subtask = match &place.key {
             _ if place.global => 0,
@@ -243,6 +244,10 @@ fn without_changes(node: &str, schema: &SchemaRef) -> Result<SchemaRef, String> 
     Ok(Arc::clone(schema))
 }
 
+fn no_result(letter: &Letter) -> Result<(), String> {
+    if result_letter::is_result(letter) { Err(result_letter::of_results(&letter.node)) } else { Ok(()) }
+}
+
 /// A row for a source: what the source could not read of a record is left out of its letter, and must not become null because nobody has looked.
 fn whole(schema: &SchemaRef, row: &str) -> Result<(), String> {
     let given: serde_json::Map<String, serde_json::Value> = serde_json::from_str(row).map_err(|e| e.to_string())?;
@@ -258,6 +263,7 @@ fn whole(schema: &SchemaRef, row: &str) -> Result<(), String> {
 /// Why not.
 pub fn check(graph: &JobGraph, letter: &Letter) -> Result<(), String> {
     let place = place(graph, &letter.node)?;
+    no_result(letter)?;
     match (&letter.row, &letter.raw, place.entry) {
         (Some(row), _, entry) => {
             let schema = visible_schema(&place.schema);

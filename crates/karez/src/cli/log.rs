@@ -19,7 +19,7 @@ use super::progress::LogOutput;
 pub(crate) enum LogDefault {
     /// Of a job that runs.
     Running,
-    /// Of a look at a job file: with notes on its plan, and without what connectors have to say.
+    /// Of a look at a job file: with notes on its plan, and without what connectors have to say; a connection that fails is what the command says itself.
     Planning,
     /// Of what else looks at a job.
     Quiet,
@@ -29,7 +29,7 @@ impl LogDefault {
     const fn filter(self) -> &'static str {
         match self {
             Self::Running => "info,datafusion=warn,krafka::metadata=error",
-            Self::Planning => "warn,karez::cli::load=info,krafka::metadata=error",
+            Self::Planning => "warn,karez::cli::load=info,krafka::metadata=error,krafka::network=off",
             Self::Quiet => "warn,krafka::metadata=error",
         }
     }

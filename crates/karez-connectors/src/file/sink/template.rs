@@ -11,6 +11,7 @@ use chrono::DateTime;
 use chrono::format::{Item, StrftimeItems};
 use karez_core::Result;
 use karez_core::config::{ConfigError, ConfigErrors};
+use karez_core::sql_type::to_sql;
 
 const DAY: &str = "%Y-%m-%d";
 
@@ -257,7 +258,7 @@ fn placeholder(text: &str, schema: &SchemaRef) -> Result<Part, ConfigErrors> {
     };
     match schema.field(column).data_type() {
         DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 => Ok(Part::RowDay { column, format }),
-        other => Err(wrong(format!("`{{{text}}}`: column `{name}` is {other}, not a date or timestamp"))),
+        other => Err(wrong(format!("`{{{text}}}`: column `{name}` is {}, not a date or timestamp", to_sql(other)))),
     }
 }
 

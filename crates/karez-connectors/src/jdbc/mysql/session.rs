@@ -1,5 +1,6 @@
 //! A connection, set up so that nothing is changed in silence.
 
+use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use mysql_async::prelude::{FromValue, Queryable};
 use mysql_async::{Conn, DriverError, Error, Params, Row};
@@ -14,6 +15,7 @@ use super::super::server::table::{Column, Table, TableName};
 use super::dialect::MySql;
 use super::failures::failure;
 use super::settings::{ZeroDates, opts};
+use super::types;
 
 /// Strict, so that a value that does not fit is an error; zero in an auto-increment column is zero; quotes and backslashes mean what they do by default.
 const SQL_MODE: &str = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO";
@@ -204,6 +206,10 @@ impl Session for MySqlSession {
     async fn may_create(&mut self, schema: Option<&str>, temporary: bool) -> Result<(), Failure> {
         let table = TableName { schema: schema.map(str::to_owned), name: "__karez_rights".to_owned() }.sql(&MySql);
         self.may_run(&format!("CREATE {}TABLE {table} (n INT)", if temporary { "TEMPORARY " } else { "" })).await
+    }
+
+    fn cannot_hold(&self, data_type: &DataType) -> Option<String> {
+        types::cannot_hold(data_type, self.is_mariadb)
     }
 
     async fn describe(&mut self, table: &TableName) -> Result<Option<Table>, Failure> {

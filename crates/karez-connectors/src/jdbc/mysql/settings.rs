@@ -8,6 +8,7 @@ use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts};
 
 use super::super::options::TlsMode;
 use super::super::server::settings::{Settings, Taken};
+use crate::key_pair;
 
 /// What stands in for dates that are none (`0000-00-00`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,9 @@ pub(super) fn read(settings: &mut Settings) -> Result<ZeroDates, ConfigErrors> {
         // In milliseconds, 0 for none; the default is a limit.
         Ok(millis) => settings.connect_timeout = settings.connect_timeout.or(millis.filter(|ms| *ms > 0).map(Duration::from_millis)),
         Err(e) => errors.push(e),
+    }
+    if let (Some(cert), Some(key)) = (&settings.tls.cert, &settings.tls.key) {
+        errors.extend(key_pair::check(("tls.cert", cert), ("tls.key", key)).err());
     }
     if settings.database.is_none() {
         errors.push(ConfigError::new("url", "names no database").hint("write it like `jdbc:mysql://localhost:3306/shop`"));

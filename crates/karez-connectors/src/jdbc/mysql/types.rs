@@ -244,11 +244,7 @@ pub(super) fn declared(data_type: &DataType, in_key: bool) -> String {
         DataType::Float16 | DataType::Float32 => "FLOAT".into(),
         DataType::Float64 => "DOUBLE".into(),
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
-            // At most 65 digits, 30 of them behind the point; a value with more is refused, alone.
-            let scale = u8::try_from(*s).unwrap_or(0);
-            let whole = i16::from(*p) - i16::from(*s);
-            let precision = u8::try_from(whole.max(0)).unwrap_or(65).saturating_add(scale.min(30)).clamp(1, 65);
-            format!("DECIMAL({precision}, {})", scale.min(30))
+            format!("DECIMAL({}, {})", digits_of_decimal(*p, *s), (*s).max(0))
         }
         t if is_binary(t) => if in_key { "VARBINARY(255)" } else { "LONGBLOB" }.into(),
         DataType::Date32 | DataType::Date64 => "DATE".into(),
@@ -259,6 +255,21 @@ pub(super) fn declared(data_type: &DataType, in_key: bool) -> String {
         // Keys are compared byte by byte, as the job compares them.
         _ => if in_key { "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" } else { "LONGTEXT CHARACTER SET utf8mb4" }.into(),
     }
+}
+
+/// Why no column can be declared for values of an Arrow type; `None` where one can.
+pub(super) fn cannot_hold(data_type: &DataType, is_mariadb: bool) -> Option<String> {
+    let (DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s)) = plain(data_type) else {
+        return None;
+    };
+    let (server, behind_the_point) = if is_mariadb { ("MariaDB", 38) } else { ("MySQL", 30) };
+    let too_long = digits_of_decimal(*p, *s) > 65 || *s > behind_the_point;
+    too_long.then(|| format!("a DECIMAL of {server} has at most 65 digits, {behind_the_point} of them behind the point"))
+}
+
+/// The digits of the greatest number, those included that a negative scale leaves out.
+const fn digits_of_decimal(precision: u8, scale: i8) -> u16 {
+    precision as u16 + if scale < 0 { scale.unsigned_abs() as u16 } else { 0 }
 }
 
 #[cfg(test)]
@@ -284,6 +295,23 @@ mod tests {
         ] {
             assert_eq!(Kind::parse(declared), kind, "{declared}");
         }
+    }
+
+    #[test]
+    fn a_decimal_that_a_server_cannot_hold_is_refused_by_that_server_alone() {
+        for (t, mysql, mariadb) in [
+            (DataType::Decimal128(38, 30), true, true),
+            (DataType::Decimal128(38, 38), false, true),
+            (DataType::Decimal256(65, 30), true, true),
+            (DataType::Decimal256(66, 0), false, false),
+            (DataType::Decimal256(60, 39), false, false),
+            (DataType::Decimal256(60, -6), false, false),
+            (DataType::Utf8, true, true),
+        ] {
+            assert_eq!([false, true].map(|is_mariadb| cannot_hold(&t, is_mariadb).is_none()), [mysql, mariadb], "{t}");
+        }
+        assert_eq!(declared(&DataType::Decimal128(38, 38), false), "DECIMAL(38, 38)");
+        assert_eq!(declared(&DataType::Decimal128(5, -2), false), "DECIMAL(7, 0)");
     }
 
     #[test]

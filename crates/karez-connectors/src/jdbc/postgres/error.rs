@@ -9,8 +9,9 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::super::server::failure::{Failure, Kind};
 
 /// An error of a statement.
-pub(super) fn of_statement(e: &Error) -> Failure {
+pub(super) fn of_statement(e: &Error, sql: &str) -> Failure {
     match e.as_db_error() {
+        Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => Failure::new(kind(db), format!("{}{}", words(db), advice(db.message(), sql))),
         Some(db) => Failure::new(kind(db), words(db)),
         None => Failure::new(if e.is_closed() || io(e).is_some() { Kind::Connection } else { Kind::Server }, chain(e)),
     }
@@ -86,6 +87,38 @@ fn words(db: &DbError) -> String {
         text.push_str(part.trim_end_matches('.'));
     }
     text
+}
+
+/// Which right to give to a user who lacks it, as far as the server's message says for what.
+fn advice(message: &str, sql: &str) -> String {
+    let Some(of) = message.strip_prefix("permission denied for ") else { return String::new() };
+    let of = of.strip_prefix("materialized ").or_else(|| of.strip_prefix("foreign ")).unwrap_or(of);
+    match of.split_once(' ') {
+        Some(("schema", name)) if creates(sql) => format!("; GRANT the user USAGE and CREATE ON SCHEMA {name}"),
+        Some(("schema", name)) => format!("; GRANT the user USAGE ON SCHEMA {name}"),
+        Some(("table" | "view", name)) => format!("; GRANT the user {} ON {name}", rights(sql)),
+        _ => String::new(),
+    }
+}
+
+fn creates(sql: &str) -> bool {
+    sql.starts_with("CREATE ")
+}
+
+/// The rights on a table that a statement needs, one of our own: what users write is only ever read.
+fn rights(sql: &str) -> &'static str {
+    let sql = sql.strip_prefix("EXPLAIN ").unwrap_or(sql);
+    let replaces = sql.contains(" DO UPDATE SET ");
+    match sql.split(' ').next() {
+        // Where rows are replaced, or are not put in twice, they are looked for.
+        Some("INSERT") if replaces => "SELECT, INSERT and UPDATE",
+        Some("INSERT") if sql.contains(" ON CONFLICT ") => "SELECT and INSERT",
+        Some("INSERT") => "INSERT",
+        Some("COPY") if !sql.starts_with("COPY (") => "INSERT",
+        Some("DELETE") => "SELECT and DELETE",
+        Some("UPDATE") => "SELECT and UPDATE",
+        _ => "SELECT",
+    }
 }
 
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>

@@ -62,8 +62,8 @@ impl PgSession {
         Ok(())
     }
 
-    fn failed(&self, e: &tokio_postgres::Error) -> Failure {
-        let failure = error::of_statement(e);
+    fn failed(&self, e: &tokio_postgres::Error, sql: &str) -> Failure {
+        let failure = error::of_statement(e, sql);
         match failure.kind {
             Kind::Connection => failure.context(&format!("the connection to `{}` is lost", self.place)),
             _ => failure,
@@ -74,11 +74,11 @@ impl PgSession {
         self.busy = true;
         let result = self.client.simple_query(sql).await;
         self.busy = false;
-        result.map_err(|e| self.failed(&e))
+        result.map_err(|e| self.failed(&e, sql))
     }
 
     async fn copy_in(&mut self, sql: &str, encoder: &Encoder, rows: usize) -> Result<(), Failure> {
-        let sink = self.client.copy_in::<_, Bytes>(sql).await.map_err(|e| self.failed(&e))?;
+        let sink = self.client.copy_in::<_, Bytes>(sql).await.map_err(|e| self.failed(&e, sql))?;
         let mut sink = pin!(sink);
         let mut piece = Vec::with_capacity(PIECE_BYTES + 4_096);
         encoder.begin(&mut piece);
@@ -95,16 +95,16 @@ impl PgSession {
         encoder.end(&mut piece);
         // Where the server has stopped listening, `finish` says why.
         let _ = sink.feed(Bytes::from(piece)).await;
-        sink.finish().await.map(drop).map_err(|e| self.failed(&e))
+        sink.finish().await.map(drop).map_err(|e| self.failed(&e, sql))
     }
 
     async fn copy_out(&mut self, select: &Select, chunks: &mpsc::Sender<Chunk>) -> Result<bool, Failure> {
         let mut decoder = Decoder::new(&select.columns)?;
         let sql = format!("COPY ({}) TO STDOUT (FORMAT binary)", select.sql);
-        let stream = self.client.copy_out(&sql).await.map_err(|e| self.failed(&e))?;
+        let stream = self.client.copy_out(&sql).await.map_err(|e| self.failed(&e, &sql))?;
         let mut stream = pin!(stream);
         while let Some(piece) = stream.next().await {
-            decoder.push(&piece.map_err(|e| self.failed(&e))?)?;
+            decoder.push(&piece.map_err(|e| self.failed(&e, &sql))?)?;
             if (decoder.rows() >= CHUNK_ROWS || decoder.bytes() >= CHUNK_BYTES) && chunks.send(decoder.take()?).await.is_err() {
                 return Ok(false);
             }
@@ -219,7 +219,7 @@ impl Session for PgSession {
         self.busy = true;
         let prepared = self.client.prepare(query).await;
         self.busy = false;
-        let prepared = prepared.map_err(|e| self.failed(&e))?;
+        let prepared = prepared.map_err(|e| self.failed(&e, query))?;
         let given: Vec<describe::Given> = prepared
             .columns()
             .iter()

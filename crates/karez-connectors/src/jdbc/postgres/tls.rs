@@ -15,6 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::options::TlsMode;
 use super::super::server::settings::Settings;
+use crate::key_pair;
 
 /// What makes connections secure, as the settings say; `config` learns whether they must be.
 pub(super) fn connector(settings: &Settings, config: &mut Config) -> Result<MakeRustlsConnect, ConfigErrors> {
@@ -40,6 +41,7 @@ pub(super) fn connector(settings: &Settings, config: &mut Config) -> Result<Make
     let client = match (&settings.tls.cert, &settings.tls.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates("tls.cert", cert)?;
+            key_pair::check(("tls.cert", cert), ("tls.key", key))?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(|e| ConfigError::new("tls.key", format!("cannot read a key from `{key}`: {e}")))?;
             builder.with_client_auth_cert(chain, key).map_err(|e| ConfigError::new("tls.key", e.to_string()))?
         }

@@ -142,6 +142,12 @@ pub(in super::super) trait Session: Send {
     /// Whether the user may create tables in a schema (`None`: the session's own), or tables of this connection alone.
     async fn may_create(&mut self, schema: Option<&str>, temporary: bool) -> Result<(), Failure>;
 
+    /// Why the server can make no column for values of a type; `None` where it can.
+    fn cannot_hold(&self, data_type: &DataType) -> Option<String> {
+        let _ = data_type;
+        None
+    }
+
     /// Where rows are loaded in the form of their columns' types ([`Self::load`]), which the server takes for those of the types the columns have now: makes
     /// sure, in the transaction under way, that these are the types still, and stay so until it ends.
     async fn hold_types(&mut self, load: &Load<'_>) -> Result<(), Failure> {

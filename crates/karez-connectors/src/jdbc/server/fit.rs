@@ -2,9 +2,10 @@
 
 use arrow::datatypes::{FieldRef, Schema};
 use karez_core::error::did_you_mean;
+use karez_core::sql_type;
 
 use super::super::dialect::Dialect;
-use super::driver::Driver;
+use super::driver::{Driver, Session};
 use super::failure::{Failure, Kind};
 use super::sink::SinkPlan;
 use super::table::{Column, Table, TableName};
@@ -55,6 +56,20 @@ pub(super) fn create_table(plan: &SinkPlan, dialect: &dyn Dialect) -> String {
 /// The columns of the rows that the table lacks.
 pub(super) fn lacking<'a>(input: &'a Schema, table: &Table) -> Vec<&'a FieldRef> {
     input.fields().iter().filter(|f| table.column(f.name()).is_none()).collect()
+}
+
+/// Refuses what the server can make no column for.
+pub(super) fn can_be_made<'a>(fields: impl IntoIterator<Item = &'a FieldRef>, session: &dyn Session) -> Result<(), Failure> {
+    let refused = |field: &FieldRef| {
+        let why = session.cannot_hold(field.data_type())?;
+        Some(format!("column `{}` ({}): {why}", field.name(), sql_type::to_sql(field.data_type())))
+    };
+    let refused: Vec<String> = fields.into_iter().filter_map(refused).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let advice = "cast it in a `map`, or create the column as you want it: values that do not fit in are bad records";
+    Err(Failure::new(Kind::User, format!("the table cannot be made (`createTable`, `evolveTable`): {}; {advice}", refused.join("; "))))
 }
 
 /// Finds the place of each column of the input; the failure names all that does not fit.

@@ -104,7 +104,9 @@ impl SinkPlan {
     async fn check(&self, session: &mut dyn Session, driver: &dyn Driver) -> Result<(), Failure> {
         match session.describe(&self.table).await? {
             Some(table) if self.evolve_table && !fit::lacking(&self.input, &table).is_empty() => {
-                let lacking: Vec<String> = fit::lacking(&self.input, &table).iter().map(|f| f.name().clone()).collect();
+                let lacking = fit::lacking(&self.input, &table);
+                fit::can_be_made(lacking.iter().copied(), session)?;
+                let lacking: Vec<String> = lacking.iter().map(|f| f.name().clone()).collect();
                 let fields: Vec<_> = self.input.fields().iter().filter(|f| !lacking.contains(f.name())).cloned().collect();
                 let rest = Self {
                     input: Arc::new(arrow::datatypes::Schema::new(fields)),
@@ -114,25 +116,31 @@ impl SinkPlan {
                 rights::check(&rest, session, driver, &fit::fit(&rest, &table, driver)?).await
             }
             Some(table) => rights::check(self, session, driver, &fit::fit(self, &table, driver)?).await,
-            None if self.create_table => rights::check_missing(self, session).await,
+            None if self.create_table => {
+                fit::can_be_made(self.input.fields(), session)?;
+                rights::check_missing(self, session).await
+            }
             None => Err(fit::missing(self, driver, &session.table_names(self.table.schema.as_deref()).await?)),
         }
     }
 
-    /// Creates and changes what is asked for, and throws leftovers away.
     /// Whether the table is missing, and the sink's to make.
     pub(super) async fn is_to_make(&self, session: &mut dyn Session) -> Result<bool, Failure> {
         Ok(self.create_table && session.describe(&self.table).await?.is_none())
     }
 
+    /// Creates and changes what is asked for, and throws leftovers away.
     async fn prepare(&self, session: &mut dyn Session, driver: &dyn Driver, context: &SinkRunContext, keep: &[String]) -> Result<(), Failure> {
         let dialect = driver.dialect();
         match session.describe(&self.table).await? {
             None if self.create_table => {
+                fit::can_be_made(self.input.fields(), session)?;
                 session.execute(&fit::create_table(self, dialect)).await?;
             }
             Some(table) if self.evolve_table => {
-                for field in fit::lacking(&self.input, &table) {
+                let lacking = fit::lacking(&self.input, &table);
+                fit::can_be_made(lacking.iter().copied(), session)?;
+                for field in lacking {
                     let (table, column, of_type) = (self.table.sql(dialect), dialect.quote(field.name()), dialect.column_type(field.data_type()));
                     session.execute(&format!("ALTER TABLE {table} ADD COLUMN {column} {of_type}{}", dialect.nullable())).await?;
                 }

@@ -1,12 +1,14 @@
 //! What an error of the client means: whose it is, and whether trying again may help.
 
-use std::io::{self, ErrorKind};
-use std::sync::Arc;
+use std::error::Error as StdError;
+use std::io::ErrorKind;
 
 use karez_core::Error;
 use krafka::KrafkaError;
+use krafka::auth::AuthConfig;
 use krafka::error::ErrorCode;
 
+use crate::causes::{any_cause, as_io};
 use crate::certificate::is_of_certificate;
 
 /// An error of the client; `doing` says what was tried (`read the topics of …`).
@@ -25,18 +27,40 @@ pub(in crate::kafka) fn client_error(doing: &str, e: KrafkaError) -> Error {
     }
 }
 
-/// Whether a listener may have answered a client without TLS and SASL so: it hangs up, answers what is no Kafka, or waits for something else.
-pub(super) fn may_want_security(error: &(dyn std::error::Error + 'static)) -> bool {
-    if let Some(KrafkaError::Timeout { .. } | KrafkaError::Closed { .. } | KrafkaError::Protocol { .. }) = error.downcast_ref() {
-        return true;
+/// What the listener that answered so may be, other than what `auth` takes it for.
+pub(super) fn doubt(auth: Option<&AuthConfig>, error: &KrafkaError) -> Option<&'static str> {
+    let tls = auth.is_some_and(AuthConfig::requires_tls);
+    if tls && any_cause(error, &speaks_no_tls) {
+        return Some("does not seem to speak TLS (see `security.tls`)");
     }
-    let io = error.downcast_ref::<io::Error>().or_else(|| error.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref));
-    let hung_up = |e: &io::Error| {
-        matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
-    };
-    // What an I/O error wraps is not its source, but that one's source is.
-    let wrapped = io.and_then(io::Error::get_ref);
-    io.is_some_and(hung_up) || wrapped.is_some_and(|w| may_want_security(w)) || error.source().is_some_and(may_want_security)
+    if any_cause(error, &asks_for_no_user) {
+        return Some("asks for no user (see `security.sasl`)");
+    }
+    if tls || !any_cause(error, &may_want_more) {
+        return None;
+    }
+    Some(if auth.is_some() { "may want TLS (see `security.tls`)" } else { "may want TLS or SASL (see `security`)" })
+}
+
+/// It has no use for what a client with TLS says first, and hangs up or answers in its own words.
+fn speaks_no_tls(error: &(dyn StdError + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(rustls::Error::InvalidMessage(_))) || hangs_up(error)
+}
+
+/// Its answer to a client that wants to log in.
+fn asks_for_no_user(error: &(dyn StdError + 'static)) -> bool {
+    let refused = |message: &str| message.contains(&format!("{:?}", ErrorCode::IllegalSaslState));
+    matches!(error.downcast_ref(), Some(KrafkaError::Auth { message, .. }) if refused(message))
+}
+
+/// To a client without TLS it hangs up, answers what is no Kafka, or waits for something else.
+fn may_want_more(error: &(dyn StdError + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(KrafkaError::Timeout { .. } | KrafkaError::Closed { .. } | KrafkaError::Protocol { .. })) || hangs_up(error)
+}
+
+fn hangs_up(error: &(dyn StdError + 'static)) -> bool {
+    let hung_up = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof];
+    as_io(error).is_some_and(|io| hung_up.contains(&io.kind()))
 }
 
 fn not_let_in(doing: &str) -> Error {

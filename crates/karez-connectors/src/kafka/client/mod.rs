@@ -15,7 +15,7 @@ use karez_external::{ClientFigures, ClientMeter, ClientOptions, RetryOptions};
 use krafka::Kafka;
 use krafka::auth::AuthConfig;
 
-use error::may_want_security;
+use error::doubt;
 pub(super) use error::{broker_error, client_error};
 
 use super::options::{BootstrapServers, SecurityOptions};
@@ -110,8 +110,8 @@ impl ClientConfig {
             builder = builder.security(auth.clone());
         }
         builder.connect().await.map_err(|e| {
-            let hint = if self.auth.is_none() && may_want_security(&e) { ", whose listener may want TLS or SASL (see `security`)" } else { "" };
-            client_error(&format!("{doing}: connect to Kafka at {}{hint}", self.servers), e)
+            let doubt = doubt(self.auth.as_ref(), &e).map_or_else(String::new, |d| format!(", whose listener {d}"));
+            client_error(&format!("{doing}: connect to Kafka at {}{doubt}", self.servers), e)
         })
     }
 }

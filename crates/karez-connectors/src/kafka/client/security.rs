@@ -6,6 +6,7 @@ use krafka::auth::{AuthConfig, TlsConfig};
 use super::jaas;
 use crate::kafka::options::{SaslOptions, SecurityOptions, SecurityProtocol, TlsOptions};
 use crate::kafka::properties::PropertyReader;
+use crate::key_pair;
 
 const KERBEROS: &str = "Kerberos (GSSAPI) is not supported: the client library has none; use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or mutual TLS";
 
@@ -149,7 +150,10 @@ fn tls_config(tls: &TlsOptions, errors: &mut Vec<ConfigError>) -> TlsConfig {
         None => config.with_native_roots(),
     };
     match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => config = config.with_client_cert(certificate, key),
+        (Some(certificate), Some(key)) => {
+            errors.extend(key_pair::check(("security.tls.certificate", certificate), ("security.tls.key", key)).err());
+            config = config.with_client_cert(certificate, key);
+        }
         (None, None) => {}
         (Some(_), None) => errors.push(ConfigError::new("security.tls.key", "missing").hint("mutual TLS needs `certificate` and `key`")),
         (None, Some(_)) => errors.push(ConfigError::new("security.tls.certificate", "missing").hint("mutual TLS needs `certificate` and `key`")),

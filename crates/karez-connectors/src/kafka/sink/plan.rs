@@ -7,6 +7,7 @@ use karez_core::config::{ConfigError, ConfigErrors};
 use karez_core::error::did_you_mean;
 use karez_core::metrics::NodeMetrics;
 use karez_core::schema::{change_field, is_event_time_type};
+use karez_core::sql_type::to_sql;
 use karez_core::{ChangeMode, Result, SinkContext};
 use karez_formats::message::{EncodePlan, EncodeRequest, JsonMessageOptions, MessageEncoder, MessageFormat, RawMessageOptions};
 
@@ -313,7 +314,7 @@ impl Columns<'_> {
     fn typed(self, path: &str, column: Option<usize>, expected: &str, fits: impl Fn(&DataType) -> bool, errors: &mut Vec<ConfigError>) {
         let Some(field) = column.and_then(|c| self.0.fields().get(c)) else { return };
         if !fits(field.data_type()) {
-            errors.push(ConfigError::new(path, format!("the column `{}` is {}; expected {expected}", field.name(), field.data_type())));
+            errors.push(ConfigError::new(path, format!("the column `{}` is {}; expected {expected}", field.name(), to_sql(field.data_type()))));
         }
     }
 }

@@ -20,7 +20,7 @@ fn mistakes_are_named_with_their_key() {
         (json!({ "path": "" , "format": "csv" }), "`path`: is empty"),
         (json!({ "path": "out/{day}/", "format": "csv" }), "unknown placeholder `{day}`"),
         (json!({ "path": "out/{date:nn}/", "format": "csv" }), "there is no column `nn`; did you mean `n`?"),
-        (json!({ "path": "out/{date:n}/", "format": "csv" }), "column `n` is Int64, not a date or timestamp"),
+        (json!({ "path": "out/{date:n}/", "format": "csv" }), "column `n` is bigint, not a date or timestamp"),
         (json!({ "path": "out/{date:%Q}/", "format": "csv" }), "is no date format"),
         (json!({ "path": "out/{date", "format": "csv" }), "`{` without `}`"),
         (json!({ "path": "out/", "format": "csv", "ifExists": "replace" }), "`ifExists`: files in a folder get names of their own"),
@@ -36,7 +36,7 @@ fn mistakes_are_named_with_their_key() {
         (json!({ "path": "out/", "format": "csv", "delimiter": "\"" }), "delimiter and quote must differ"),
         (json!({ "path": "out/", "format": "csv", "nullValue": "a,b" }), "the null value `a,b` holds a delimiter"),
         (json!({ "path": "out/", "format": "csv", "nullValue": null }), "write it in quotes"),
-        (json!({ "path": "out/", "format": "text" }), "takes one column of text or binary, but there are: `n` (Int64), `text` (Utf8)"),
+        (json!({ "path": "out/", "format": "text" }), "takes one column of text or binary, but there are: `n` (bigint), `text` (string)"),
     ];
     for (config, expected) in cases {
         let e = refused(config.clone(), &numbered());

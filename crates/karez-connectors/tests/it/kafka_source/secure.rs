@@ -117,6 +117,31 @@ async fn a_client_without_security_is_told_of_it_by_a_listener_that_wants_tls_or
 }
 
 #[tokio::test]
+async fn a_client_that_takes_a_listener_for_another_is_told_what_it_seems_to_be() {
+    let (user, tls) = (sasl("PLAIN", "admin", "admin-secret"), json!({ "ca": service("KAFKA_CA") }));
+    for (listener, security, said) in [
+        ("KAFKA_BOOTSTRAP", json!({ "tls": tls }), "does not seem to speak TLS (see `security.tls`)"),
+        ("KAFKA_SASL", json!({ "tls": tls, "sasl": user }), "does not seem to speak TLS (see `security.tls`)"),
+        ("KAFKA_BOOTSTRAP", json!({ "sasl": user }), "asks for no user (see `security.sasl`)"),
+        ("KAFKA_SASL_SSL", json!({ "sasl": user }), "may want TLS (see `security.tls`)"),
+    ] {
+        let config = json!({ "bootstrapServers": service(listener), "topic": "any", "security": security, "external": { "timeout": "5s" } });
+        let e = try_source(&config, Some(&numbers()), false).unwrap().check().await.unwrap_err().to_string();
+        assert!(e.contains(&format!(", whose listener {said}")), "{listener}: {e}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_the_certificates_is_refused_with_both_files() {
+    let (certificate, key) = (service("KAFKA_CLIENT_CERTIFICATE"), std::path::Path::new(&service("KAFKA_CA")).with_file_name("server.key"));
+    let security = json!({ "tls": { "certificate": certificate, "key": key } });
+    let e = try_source(&json!({ "bootstrapServers": "127.0.0.1:1", "topic": "any", "security": security }), Some(&numbers()), false).err().unwrap();
+    let said =
+        format!("`security.tls.key`: the key in `{}` is not that of the certificate in `{certificate}` (`security.tls.certificate`)", key.display());
+    assert!(e.to_string().contains(&said), "{e}");
+}
+
+#[tokio::test]
 async fn a_right_that_is_missing_is_named() {
     let topic = topic().await;
     let alice = config(&topic, "KAFKA_SASL", json!({ "sasl": sasl("SCRAM-SHA-512", "alice", "alice-secret") }));

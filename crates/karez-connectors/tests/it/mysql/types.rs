@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit, i256};
 use arrow::record_batch::RecordBatch;
-use karez_core::BadRecord;
+use karez_core::{BadRecord, StreamSchema};
 use serde_json::{Value, json};
 
 use super::{Base, clock, on_both, write};
-use crate::jdbc::{column, drain, open, try_source};
+use crate::jdbc::{column, drain, open, try_sink, try_source};
 
 async fn read(config: &Value) -> (RecordBatch, Vec<BadRecord>) {
     let source = try_source(config, None).unwrap();
@@ -76,6 +76,24 @@ on_both! {
             for (i, field) in batch.schema().fields().iter().enumerate() {
                 assert_eq!(batch.column(i), back.column(i), "{table}.{}", field.name());
             }
+        }
+    }
+
+    async fn a_table_is_made_with_decimals_as_long_as_the_server_holds_and_refused_beyond(base: &Base) {
+        let batch = |scale: i8| {
+            let smallest: ArrayRef = Arc::new(Decimal128Array::from(vec![1]).with_precision_and_scale(38, scale).unwrap());
+            RecordBatch::try_from_iter([("d", smallest)]).unwrap()
+        };
+        let most = if base.server == karez_testkit::Server::Mariadb { 38 } else { 30 };
+        assert_eq!(write(&base.sink(json!({ "createTable": true })), &[batch(most)]).await, []);
+        assert_eq!(base.rows("SELECT d FROM t").await, [format!("0.{}1", "0".repeat(most as usize - 1))]);
+        if most == 30 {
+            let sink = try_sink(&base.sink(json!({ "table": "longer", "createTable": true })), &StreamSchema::append_only(batch(38).schema())).unwrap();
+            for refused in [sink.check().await.unwrap_err(), sink.prepare(&crate::jdbc::run(1), &[]).await.unwrap_err()] {
+                let said = "column `d` (decimal(38, 38)): a DECIMAL of MySQL has at most 65 digits, 30 of them behind the point";
+                assert!(refused.message().contains(said) && !refused.is_retryable(), "{refused}");
+            }
+            assert_eq!(base.rows("SHOW TABLES LIKE 'longer'").await, Vec::<String>::new());
         }
     }
 

@@ -311,7 +311,8 @@ async fn a_user_who_may_only_insert_writes_at_least_once_and_is_told_why_not_exa
     let error = exactly.check().await.err().unwrap().to_string();
     assert!(error.contains("may not create tables in the schema") && error.contains("guarantee: at-least-once"), "{error}");
     let error = exactly.prepare(&super::super::jdbc::run(1), &[]).await.err().unwrap().to_string();
-    assert!(error.contains("permission denied for schema") && error.contains("guarantee: at-least-once"), "{error}");
+    let said = format!("permission denied for schema {0}; GRANT the user USAGE and CREATE ON SCHEMA {0}", db.schema);
+    assert!(error.contains(&said) && error.contains("guarantee: at-least-once"), "{error}");
     let staging = Db::new().await;
     staging.run(&format!("GRANT ALL ON SCHEMA {} TO plain", staging.schema)).await;
     let config = json!({ "url": url, "table": "t", "stagingSchema": staging.schema });
@@ -336,9 +337,11 @@ async fn a_right_that_is_missing_is_said_before_the_job_starts() {
         checked.map_err(|e| if e.is_retryable() { format!("{e} is retryable") } else { e.to_string() })
     };
     let lossy = || json!({ "guarantee": "at-least-once" });
-    let cannot = "rows cannot be written to `t`: permission denied for table t";
-    for right in ["INSERT (id, name)", "UPDATE", "DELETE"] {
-        assert!(check(lossy()).await.unwrap_err().contains(cannot), "{right}");
+    let upserts = "SELECT, INSERT and UPDATE";
+    for (right, needed) in [("INSERT (id, name)", upserts), ("UPDATE", upserts), ("DELETE", "SELECT and DELETE")] {
+        let cannot = format!("rows cannot be written to `t`: permission denied for table t; GRANT the user {needed} ON t");
+        let refused = check(lossy()).await.unwrap_err();
+        assert!(refused.contains(&cannot), "{right}: {refused}");
         db.run(&format!("GRANT {right} ON t TO plain")).await;
     }
     check(lossy()).await.unwrap();

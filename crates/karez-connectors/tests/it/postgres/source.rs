@@ -147,12 +147,13 @@ async fn a_wrong_password_and_a_missing_right_are_told_apart() {
     )
     .err()
     .unwrap();
-    assert!(wrong.contains("permission denied for schema"), "{wrong}");
+    let said = format!("permission denied for schema {0}; GRANT the user USAGE ON SCHEMA {0}", db.schema);
+    assert!(wrong.contains(&said), "{wrong}");
     db.run(&format!("GRANT USAGE ON SCHEMA {} TO plain", db.schema)).await;
     let source = try_source(&json!({ "url": format!("postgres://plain:plain@{place}"), "table": "t" }), None).unwrap();
     let checked = source.check().await.err().unwrap();
-    assert!(checked.message().contains("permission denied for table t"), "{checked}");
+    assert!(checked.message().contains("permission denied for table t; GRANT the user SELECT ON t"), "{checked}");
     let mut reader = open(source.as_ref(), Value::Null).await;
     let read = reader.next(ReadLimit { rows: 1, bytes: 1 }).await.err().unwrap();
-    assert!(read.message().contains("permission denied for table t"), "{read}");
+    assert!(read.message().contains("permission denied for table t; GRANT the user SELECT ON t"), "{read}");
 }

@@ -28,6 +28,9 @@ async fn the_servers_certificate_is_verified_as_asked() {
     assert!(stranger.contains("UnknownIssuer"), "{stranger}");
     let missing = connects(json!({ "tls": { "ca": "/nowhere.pem" } })).await.unwrap_err();
     assert!(missing.contains("`tls.ca`: cannot read certificates from `/nowhere.pem`"), "{missing}");
+    let key = std::path::Path::new(&service("KAFKA_CA")).with_file_name("server.key");
+    let another = connects(json!({ "tls": { "cert": service("KAFKA_CLIENT_CERTIFICATE"), "key": key } })).await.unwrap_err();
+    assert!(another.contains("is not that of the certificate in") && another.contains("(`tls.cert`)"), "{another}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,3 +136,18 @@ fn options_that_cannot_be_meant_are_refused() {
         assert!(error.starts_with(why), "{error}");
     }
 }
+
+#[tokio::test]
+async fn who_checks_or_plans_a_job_is_told_at_once_that_the_registry_is_away_and_a_job_that_runs_asks_again() {
+    let retry = |attempts: usize| json!({ "external": { "retry": { "attempts": attempts, "initialDelay": "1ms", "maxDelay": "1ms" } } });
+    let (url, asked) = answering(|_| (503, String::new())).await;
+    let away = registry(&url, retry(3));
+    let error = away.check().await.unwrap_err().to_string();
+    assert!(error.contains(&url) && error.contains("503"), "{error}");
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 1);
+    let options = away.options().clone();
+    tokio::task::spawn_blocking(move || SchemaRegistry::latest_blocking(&options, "subject").unwrap_err()).await.unwrap();
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 1);
+    away.latest("subject").await.unwrap_err();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}

@@ -96,4 +96,7 @@ async fn a_registry_that_asks_for_a_certificate_is_shown_the_jobs() {
     let mine = json!({ "url": url, "ca": ca, "certificate": service("KAFKA_CLIENT_CERTIFICATE"), "key": service("KAFKA_CLIENT_KEY") });
     serves(&mine).await;
     refused(&json!({ "url": url, "ca": ca })).await;
+    let another = json!({ "url": url, "ca": ca, "certificate": service("KAFKA_CLIENT_CERTIFICATE"), "key": certificate("server.key") });
+    let error = SchemaRegistry::new(&serde_json::from_value(another).unwrap()).err().unwrap().to_string();
+    assert!(error.contains("is not that of the certificate in") && error.contains("(`certificate`)"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use karez_core::{Clock, Letter, RunId, SystemClock};
+use karez_core::{Clock, Letter, RunId, SystemClock, result_letter};
 use karez_graph::JobGraph;
 use karez_runtime::checkpoint::Start;
 use karez_runtime::replay::{MAX_LETTERS, MAX_REQUESTS, check, queue, view};
@@ -18,6 +18,8 @@ use super::{DlqJob, Failure, Opened, edited, outputs};
 
 /// Letters that one command feeds, at most.
 const MAX_AT_ONCE: usize = MAX_LETTERS * 10;
+
+const AS_EXPORTED: &str = "leave `id` and `node` as they were exported, and mend `raw` or `row`";
 
 /// Mistakes that are told, at most.
 const MAX_TOLD: usize = 10;
@@ -167,20 +169,21 @@ fn from_file(file: &Path, job: &Opened) -> Result<Vec<Letter>, Failure> {
 /// Refuses letters of a file that are none of the job's: another id or node would count a record twice, or at the wrong place.
 fn real(file: &Path, job: &Opened, letters: &[Letter]) -> Result<(), Failure> {
     let mut sought: HashMap<&str, &Letter> = letters.iter().map(|l| (l.id.as_str(), l)).collect();
-    let mut moved = None;
+    let mut wrong = None;
     outputs::read(job, &mut |letter| {
-        if let Some(edited) = sought.remove(letter.id.as_str())
-            && edited.node != letter.node
-        {
-            moved = Some(format!("letter {} was refused by `{}`, not by `{}`", letter.id, letter.node, edited.node));
+        if let Some(edited) = sought.remove(letter.id.as_str()) {
+            if edited.node != letter.node {
+                wrong = Some(format!("letter {} was refused by `{}`, not by `{}`; {AS_EXPORTED}", letter.id, letter.node, edited.node));
+            } else if result_letter::is_result(&letter) {
+                wrong = Some(format!("letter {}: {}", letter.id, result_letter::of_results(&letter.node)));
+            }
         }
-        moved.is_none() && !sought.is_empty()
+        wrong.is_none() && !sought.is_empty()
     })?;
-    let unknown = || Some(format!("the job has no dead letter `{}`", letters.iter().find(|l| sought.contains_key(l.id.as_str()))?.id));
-    match moved.or_else(unknown) {
-        Some(wrong) => {
-            Err(Failure::usage(format!("error: {}: {wrong}; leave `id` and `node` as they were exported, and mend `raw` or `row`", file.display())))
-        }
+    let unknown =
+        || letters.iter().find(|l| sought.contains_key(l.id.as_str())).map(|l| format!("the job has no dead letter `{}`; {AS_EXPORTED}", l.id));
+    match wrong.or_else(unknown) {
+        Some(wrong) => Err(Failure::usage(format!("error: {}: {wrong}", file.display()))),
         None => Ok(()),
     }
 }

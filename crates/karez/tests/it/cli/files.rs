@@ -90,6 +90,19 @@ job:
 }
 
 #[test]
+fn check_says_once_that_a_broker_is_away() {
+    let bench = Bench::new();
+    let job = "
+job:
+  name: away
+  sources: [ { name: in, connector: kafka, config: { bootstrapServers: 'localhost:1', topic: t, format: json }, schema: { a: bigint } } ]
+  sinks: [ { name: out, connector: blackhole, inputs: [in] } ]
+";
+    let err = bench.karez(&["check", bench.file("job.yaml", job)]).with(1).err;
+    assert!(err.contains("connect to Kafka at localhost:1") && err.matches("refused").count() == 1, "{err}");
+}
+
+#[test]
 fn check_compares_a_transactions_time_out_with_the_checkpoints() {
     let bench = Bench::new();
     let job = "

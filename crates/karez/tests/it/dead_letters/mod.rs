@@ -4,6 +4,7 @@ mod event_time;
 mod example;
 mod no_letters;
 mod outputs;
+mod results;
 mod stuck;
 
 use std::time::Duration;
