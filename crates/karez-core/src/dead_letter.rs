@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::exact::json::JsonGuard;
 use crate::schema::{ORIGIN_COLUMN, StreamSchema};
+use crate::sql_type::translated;
 use crate::{Error, Result};
 
 /// A record at fault.
@@ -250,7 +251,7 @@ pub fn row_record(batch: &RecordBatch, row: usize, reason: impl Into<String>) ->
 /// # Errors
 /// It does not fit, or has another column: an error of the record.
 pub fn row_batch(schema: &SchemaRef, row: &str) -> Result<RecordBatch> {
-    let misfit = |e: arrow::error::ArrowError| Error::record("the row does not fit the node's columns").caused_by(e);
+    let misfit = |e: arrow::error::ArrowError| Error::record(format!("the row does not fit the node's columns: {}", translated(&e.to_string())));
     let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(schema)).with_strict_mode(true).build_decoder().map_err(misfit)?;
     decoder.decode(row.as_bytes()).map_err(misfit)?;
     if decoder.len() == 1

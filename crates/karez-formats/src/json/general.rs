@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use karez_core::exact::json::JsonGuard;
+use karez_core::sql_type::translated;
 use memchr::memchr2_iter;
 
 use crate::culprit::culprit;
@@ -229,14 +230,14 @@ fn build(schema: &SchemaRef, strict: bool, records: usize) -> Result<Decoder, Ar
     ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(records + 1).with_strict_mode(strict).build_decoder()
 }
 
-/// What arrow-json says, without the kind of error.
+/// What arrow-json says, without the kind of error, types by their SQL names.
 fn reason(error: ArrowError) -> String {
     match error {
         ArrowError::JsonError(reason)
         | ArrowError::ParseError(reason)
         | ArrowError::CastError(reason)
         | ArrowError::InvalidArgumentError(reason)
-        | ArrowError::ArithmeticOverflow(reason) => reason,
-        other => other.to_string(),
+        | ArrowError::ArithmeticOverflow(reason) => translated(&reason),
+        other => translated(&other.to_string()),
     }
 }

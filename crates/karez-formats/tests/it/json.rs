@@ -595,7 +595,7 @@ fn invalid_utf8_makes_its_record_bad_and_no_other() {
 fn a_bad_record_says_why() {
     let mut errors = Vec::new();
     decoder(&bids()).decode_lines(b"{\"price\":\"many\"}\n", false, 10, &mut errors);
-    let expected = "whilst decoding field 'price': failed to parse \"many\" as Int64";
+    let expected = "whilst decoding field 'price': failed to parse \"many\" as bigint";
     assert_eq!(errors, [RecordError { offset: 0, length: 16, reason: expected.to_owned() }]);
 }
 

@@ -102,10 +102,8 @@ impl Cluster {
         (of_topic.topic, of_topic.partitions) = (topic.to_owned(), vec![one]);
         let mut request = FetchRequest::default();
         (request.max_bytes, request.isolation_level, request.topics) = (64 << 20, isolation, vec![of_topic]);
-        let mut answer = self.ask(topic, partition, &request).await;
-        let answer = FetchResponse::decode_versioned(12, &mut answer).unwrap();
+        let answer = self.ask(topic, partition, &request).await;
         let fetched = &answer.responses[0].partitions[0];
-        assert!(fetched.error_code.is_ok(), "{:?}", fetched.error_code);
         let mut aborted: Vec<(i64, i64)> = fetched.aborted_transactions.iter().map(|a| (a.producer_id, a.first_offset)).collect();
         let mut bytes = fetched.records.clone().unwrap_or_default();
         let mut next = None;
@@ -136,7 +134,8 @@ impl Cluster {
     }
 
     /// A connection may have been cut since it was used last.
-    async fn ask(&self, topic: &str, partition: i32, request: &FetchRequest) -> Bytes {
+    /// Asks until the partition's leader is there: it is not at once for one that was added.
+    async fn ask(&self, topic: &str, partition: i32, request: &FetchRequest) -> FetchResponse {
         let mut tries = 0;
         loop {
             let answer = async {
@@ -144,7 +143,14 @@ impl Cluster {
                 connection.send_request(ApiKey::Fetch, 12, |b| request.encode_versioned(12, b)).await
             };
             match answer.await {
-                Ok(answer) => return answer,
+                Ok(mut answer) => {
+                    let answer = FetchResponse::decode_versioned(12, &mut answer).unwrap();
+                    let code = answer.responses[0].partitions[0].error_code;
+                    if code.is_ok() {
+                        return answer;
+                    }
+                    assert!(code.is_retriable() && tries < 200, "{code:?}");
+                }
                 Err(e) => assert!(e.is_retriable() && tries < 200, "{e}"),
             }
             tries += 1;
