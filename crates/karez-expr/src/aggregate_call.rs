@@ -1,6 +1,5 @@
 //! [`Aggregate`]: one call of an aggregate function.
 
-use std::mem::discriminant;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
@@ -110,12 +109,16 @@ impl Aggregate {
         self.function.fun().name()
     }
 
-    /// The type of the total in the partial states of a sum of decimals, where it has more bits than the values. Builds that added up in the type of the
-    /// result wrote other states for the same call, which are not to be read as these.
-    pub fn widened(&self) -> Option<&DataType> {
-        let (values, total) = (self.arguments.first()?.data_type(), self.state_fields.first()?.data_type());
-        let decimals = self.function() == "sum" && values.is_decimal() && total.is_decimal();
-        (decimals && discriminant(values) != discriminant(total)).then_some(total)
+    /// The types of the columns of a partial state: states of other types are not to be read as these. Where one is bytes, whose inside nobody knows, those
+    /// of the arguments behind.
+    pub fn state_types(&self) -> String {
+        let names = |types: &mut dyn Iterator<Item = &DataType>| types.map(DataType::to_string).collect::<Vec<_>>().join(", ");
+        let states = names(&mut self.state_fields.iter().map(|field| field.data_type()));
+        let is_bytes = |field: &FieldRef| matches!(field.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+        if self.state_fields.iter().any(is_bytes) {
+            return format!("{states} of {}", names(&mut self.arguments.iter().map(CompiledExpr::data_type)));
+        }
+        states
     }
 
     /// The result as [`GroupAccumulator::evaluate`] gives it, as a column named `name`. Of sums and averages of decimals it is in the type in which they

@@ -108,12 +108,11 @@ impl Aggregates {
         }
     }
 
-    /// Keys with their types and the texts of the aggregates, for [`karez_core::OperatorSpec::identity`]; behind a sum of decimals that is kept in more
-    /// bits than its values, the type in which it is.
+    /// Keys with their types, and the aggregates with those of their states, for [`karez_core::OperatorSpec::identity`]: the bytes of a state do not say them.
     pub(crate) fn identity(&self) -> String {
         let keys: Vec<String> = self.key_schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
-        let widened = |e: &AggregateExpr| e.calls().iter().filter_map(Aggregate::widened).map(|t| format!(" in {t}")).collect::<String>();
-        let named: Vec<String> = self.named.iter().map(|(name, e)| format!("{name} = {}{}", e.text(), widened(e))).collect();
+        let states = |e: &AggregateExpr| e.calls().iter().map(Aggregate::state_types).collect::<Vec<_>>().join("; ");
+        let named: Vec<String> = self.named.iter().map(|(name, e)| format!("{name} = {} in {}", e.text(), states(e))).collect();
         format!("keyBy [{}] aggregates [{}]", keys.join(", "), named.join(", "))
     }
 

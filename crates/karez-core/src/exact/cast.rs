@@ -1,5 +1,6 @@
 //! Columns of one type as those of another.
 
+use std::fmt::LowerExp;
 use std::sync::Arc;
 
 use arrow::array::types::{ArrowPrimitiveType, Decimal128Type, Decimal256Type, DecimalType, Float32Type, Float64Type};
@@ -11,7 +12,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{can_cast_types, cast as arrow_cast, concat};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int32Type, Int64Type};
 use arrow::error::ArrowError;
-use arrow::util::display::array_value_to_string;
+use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
 
 use super::{Misfit, decimal, text};
 
@@ -46,7 +47,8 @@ pub fn can_cast(from: &DataType, to: &DataType) -> bool {
 
 /// A column as one of another type, for which [`can_cast`] has said yes.
 ///
-/// A double or float takes the nearest number; everything else is kept as it is.
+/// A double or float takes the nearest number; everything else is kept as it is. A decimal of a double or float has the digits with which that is written,
+/// the fewest that stand for it.
 ///
 /// # Errors
 /// The first value that the other type cannot hold.
@@ -92,6 +94,12 @@ pub fn cast(array: &ArrayRef, to: &Field) -> Result<ArrayRef, String> {
             Ok(Arc::new(MapArray::try_new(Arc::clone(field), offsets, pairs, map.nulls().cloned(), *sorted).map_err(reason)?))
         }
         (T::Utf8 | T::LargeUtf8 | T::Utf8View, other) => parse_texts(array, other),
+        (from, T::Decimal128(precision, scale)) if from.is_floating() => by_digits::<Decimal128Type>(array, to.data_type(), *precision, *scale),
+        (from, T::Decimal256(precision, scale)) if from.is_floating() => by_digits::<Decimal256Type>(array, to.data_type(), *precision, *scale),
+        // An instant is what it is in UTC: arrow would take its local date and time.
+        (T::Timestamp(unit, Some(zone)), T::Timestamp(_, None) | T::Date32 | T::Date64) if !matches!(&**zone, "UTC" | "+00:00") => {
+            cast(&arrow_cast(array, &T::Timestamp(*unit, Some("UTC".into()))).map_err(reason)?, to)
+        }
         (_, other) => value_by_value(array, other),
     }
 }
@@ -174,8 +182,32 @@ fn value_by_value(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     Ok(values)
 }
 
+/// A value as text, or as its number where it has none.
 fn shown(array: &ArrayRef, row: usize) -> Result<String, String> {
-    array_value_to_string(array, row).map_err(reason)
+    const OPTIONS: FormatOptions<'static> = FormatOptions::new().with_display_error(false);
+    let text = ArrayFormatter::try_new(array, &OPTIONS).map_err(reason)?.value(row).try_to_string();
+    text.or_else(|_| array_value_to_string(&arrow_cast(&array.slice(row, 1), &DataType::Int64)?, 0)).map_err(reason)
+}
+
+/// Floating-point numbers as decimals.
+fn by_digits<D: DecimalType>(array: &ArrayRef, to: &DataType, precision: u8, scale: i8) -> Result<ArrayRef, String> {
+    fn parsed<F: ArrowPrimitiveType<Native: LowerExp>, D: DecimalType>(
+        array: &ArrayRef,
+        parse: impl Fn(&str) -> Result<D::Native, Misfit>,
+        to: &DataType,
+    ) -> Result<ArrayRef, String> {
+        let numbers = array.as_primitive::<F>().iter().map(|number| match number {
+            Some(number) => parse(&format!("{number:e}")).map(Some).map_err(|misfit| misfit.of(format!("{number:?}"), to)),
+            None => Ok(None),
+        });
+        let numbers = numbers.collect::<Result<PrimitiveArray<D>, String>>()?;
+        Ok(Arc::new(numbers.with_data_type(to.clone())))
+    }
+    let parse = |text: &str| decimal::parse::<D>(text, precision, scale);
+    if *array.data_type() == DataType::Float64 {
+        return parsed::<Float64Type, D>(array, parse, to);
+    }
+    parsed::<Float32Type, D>(&arrow_cast(array, &DataType::Float32).map_err(reason)?, parse, to)
 }
 
 /// The first row in which a finite value has become infinite.
@@ -342,8 +374,20 @@ mod tests {
     #[test]
     fn doubles_become_what_they_are_exactly() {
         assert_eq!(become_of(&doubles_of(70.32), "decimal(10, 2)").unwrap(), "70.32");
-        assert!(become_of(&doubles_of(1.239), "decimal(10, 2)").is_err());
+        assert_eq!(
+            become_of(&doubles_of(1.239), "decimal(10, 2)").unwrap_err(),
+            "`1.239` has more digits behind the point than decimal(10, 2) keeps"
+        );
         assert!(become_of(&doubles_of(1e-10), "decimal(10, 2)").is_err());
+        assert!(become_of(&doubles_of(f64::NAN), "decimal(10, 2)").is_err());
+        for sql in ["decimal(20, 10)", "decimal(38, 20)", "decimal(76, 40)"] {
+            for (double, digits) in [(2_147_483_647.0, "2147483647"), (586_141_258.5, "586141258.5"), (99_999_999.99, "99999999.99"), (-0.1, "-0.1")]
+            {
+                let decimal = become_of(&doubles_of(double), sql).unwrap();
+                assert_eq!(decimal.trim_end_matches('0').trim_end_matches('.'), digits);
+            }
+        }
+        assert_eq!(become_of(&doubles_of(1e22), "decimal(38, 0)").unwrap(), format!("1{}", "0".repeat(22)));
         assert_eq!(become_of(&doubles_of(8.0), "bigint").unwrap(), "8");
         assert_eq!(become_of(&doubles_of(-0.0), "bigint").unwrap(), "0");
         for no_whole in [8.5, 1e19, f64::NAN, f64::INFINITY] {
@@ -354,6 +398,8 @@ mod tests {
         assert_eq!(become_of(&doubles_of(f64::NEG_INFINITY), "float").unwrap(), "-inf");
         let float: ArrayRef = Arc::new(Float32Array::from(vec![1.1]));
         assert_eq!(become_of(&float, "decimal(10, 2)").unwrap(), "1.10");
+        let float: ArrayRef = Arc::new(Float32Array::from(vec![38_502.3]));
+        assert_eq!(become_of(&float, "decimal(14, 4)").unwrap(), "38502.3000");
     }
 
     #[test]
@@ -377,6 +423,16 @@ mod tests {
         assert_eq!(become_of(&at(86_400_000_000), "date").unwrap(), "1970-01-02");
         assert!(become_of(&at(86_400_000_001), "date").is_err());
         assert!(become_of(&at(i64::MAX), "timestamp(9)").is_err());
+        assert_eq!(
+            become_of(&at(i64::MAX), "timestamp(3)").unwrap_err(),
+            "`9223372036854775807` is not a timestamp(3): it would become `9223372036854775`"
+        );
+        for zone in ["Europe/Berlin", "+01:00"] {
+            let berlin: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![86_400_000_000]).with_timezone(zone));
+            assert_eq!(become_of(&berlin, "timestamp(3)").unwrap(), "1970-01-02T00:00:00");
+            assert_eq!(become_of(&berlin, "date").unwrap(), "1970-01-02");
+            assert_eq!(become_of(&berlin, "timestamp_ltz(3)").unwrap(), "1970-01-02T00:00:00Z");
+        }
         assert!(!can_cast(at(0).data_type(), &DataType::Time64(TimeUnit::Microsecond)), "the date would be lost");
         let time = of("time(6)", &[Some("12:00:00.000001")]);
         assert!(become_of(&time, "time(3)").is_err());

@@ -1,7 +1,7 @@
 //! Values that arrow-json would change in silence: it cuts off digits that a decimal's scale has no room for, what stands behind the point of a whole
-//! number, the time of day of a date and digits behind the second; takes whole numbers beyond the 53 bits of a double through one, and floating-point
-//! numbers out of range for infinite; takes any number for a time, and one hexadecimal digit for a byte; and overflows on decimals with more digits than it
-//! can count (59.3).
+//! number, the time of day of a date and digits behind the second; takes whole numbers beyond the 53 bits of a double through one, floating-point numbers
+//! out of range for infinite, a leap second for another, any number for a time, and one hexadecimal digit for a byte; and overflows on decimals with more
+//! digits than it can count (59.3).
 
 use std::sync::Arc;
 
@@ -259,7 +259,7 @@ fn judge_temporal(data_type: &DataType, text: &str) -> Result<(), String> {
         DataType::Time32(unit) | DataType::Time64(unit) if string_to_time_nanoseconds(text).is_ok() => text::time(text, *unit).err(),
         // The zone is nothing to the digits behind the second.
         DataType::Timestamp(unit, _) if string_to_datetime(&utc()?, text).is_ok() => {
-            text::timestamp(text, &utc()?, *unit).err().filter(|misfit| *misfit == Misfit::Fraction)
+            text::timestamp(text, &utc()?, *unit).err().filter(|misfit| *misfit != Misfit::Size)
         }
         _ => None,
     };
@@ -392,8 +392,8 @@ impl Plain {
         }
         let is_plain_second = self.second_digits.is_none_or(|digits| {
             let behind = text.iter().position(|byte| *byte == b'.').map_or(&[][..], |point| &text[point + 1..]);
-            let is_leap = text.windows(3).any(|second| second == b":60");
-            !is_leap && behind.iter().take_while(|byte| byte.is_ascii_digit()).count() <= digits
+            let may_leap = text.windows(2).any(|second| second == b"60");
+            !may_leap && behind.iter().take_while(|byte| byte.is_ascii_digit()).count() <= digits
         });
         is_plain_second && !(self.has_dates && text.len() > DATE_CHARACTERS)
     }

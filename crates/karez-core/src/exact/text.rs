@@ -41,11 +41,14 @@ where
 /// ```
 ///
 /// # Errors
-/// `text` is no instant, is beyond 64 bits of the unit, or has digits that the unit has no room for.
+/// `text` is no instant, is beyond 64 bits of the unit, or has digits that the unit has no room for. A leap second is no instant: no unit counts it.
 pub fn timestamp(text: &str, zone: &Tz, unit: TimeUnit) -> Result<i64, Misfit> {
     let instant = string_to_datetime(zone, text).map_err(|_| Misfit::Form)?;
-    // A leap second has more nanoseconds than a second, and is the one behind it.
-    let nanos = in_units(instant.timestamp_subsec_nanos().into(), text, unit)?;
+    let nanos = i64::from(instant.timestamp_subsec_nanos());
+    if nanos >= NANOS {
+        return Err(Misfit::Form);
+    }
+    let nanos = in_units(nanos, text, unit)?;
     let value = i128::from(instant.timestamp()) * i128::from(per_second(unit)) + i128::from(nanos);
     i64::try_from(value).map_err(|_| Misfit::Size)
 }
@@ -145,7 +148,9 @@ mod tests {
         assert_eq!(timestamp("1677-09-21T00:12:43.145224192", &utc(), TimeUnit::Nanosecond), Ok(i64::MIN));
         assert_eq!(timestamp("1677-09-21T00:12:43.145224191", &utc(), TimeUnit::Nanosecond), Err(Misfit::Size));
         assert_eq!(timestamp("9999-12-31", &utc(), TimeUnit::Nanosecond), Err(Misfit::Size));
-        assert_eq!(timestamp("2016-12-31T23:59:60", &utc(), TimeUnit::Second), timestamp("2017-01-01T00:00:00", &utc(), TimeUnit::Second));
+        for leap in ["2016-12-31T23:59:60", "2016-12-31T23:59:60.5Z", "2024-01-01 120060"] {
+            assert_eq!(timestamp(leap, &utc(), TimeUnit::Nanosecond), Err(Misfit::Form), "{leap}");
+        }
         assert_eq!(timestamp("2024-01-01T00:00", &utc(), TimeUnit::Second), Err(Misfit::Form));
     }
 

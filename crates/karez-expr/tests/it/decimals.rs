@@ -199,13 +199,13 @@ fn nothing_is_null_and_a_filter_is_obeyed() {
 }
 
 #[test]
-fn what_a_call_adds_up_in_shows_where_it_is_not_the_type_of_the_result() {
-    let widened = |text: &str, values: ArrayRef| functions().compile_aggregate(text, &rows(values).schema()).unwrap().calls()[0].widened().cloned();
-    assert_eq!(widened("sum(v)", decimal128(28, 2, &[])), None);
-    assert_eq!(widened("sum(v)", decimal128(29, 2, &[])), Some(DataType::Decimal256(76, 2)));
-    assert_eq!(widened("sum(distinct v)", decimal128(38, 2, &[])), None);
-    assert_eq!(widened("avg(v)", decimal128(38, 2, &[])), None);
-    assert_eq!(widened("sum(v)", decimal256(76, &[])), None);
+fn the_types_of_a_state_are_told() {
+    let states = |text: &str, values: ArrayRef| functions().compile_aggregate(text, &rows(values).schema()).unwrap().calls()[0].state_types();
+    assert_eq!(states("sum(v)", decimal128(28, 2, &[])), "Decimal128(38, 2)");
+    assert_eq!(states("sum(v)", decimal128(29, 2, &[])), "Decimal256(76, 2)");
+    assert_eq!(states("max(v)", decimal128(10, 3, &[])), "Decimal128(10, 3)");
+    assert_eq!(states("count(v)", decimal128(10, 3, &[])), "Int64");
+    assert_eq!(states("approx_distinct(v)", decimal128(10, 3, &[])), "Binary of Decimal128(10, 3)");
 }
 
 proptest! {

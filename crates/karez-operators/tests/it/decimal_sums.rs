@@ -210,15 +210,17 @@ fn a_sum_of_76_digits_that_is_lost_stays_an_error() {
 }
 
 #[test]
-fn state_of_a_sum_in_more_bits_is_not_taken_for_that_of_builds_before() {
+fn state_of_values_of_another_type_is_not_taken_for_that_of_these() {
     let identity = |v: DataType, aggregate: &str| {
         let config = json!({ "keyBy": ["k"], "aggregates": { "s": aggregate } });
         plan("aggregate", config, &[amounts(v)]).unwrap().identity()
     };
-    let of = |aggregate: &str, widened: &str| format!("keyBy [k: Int64] aggregates [s = {aggregate}{widened}] running");
-    assert_eq!(identity(DataType::Decimal128(28, 2), "sum(v)"), of("sum(v)", ""));
-    assert_eq!(identity(DataType::Decimal128(29, 2), "sum(v)"), of("sum(v)", " in Decimal256(76, 2)"));
-    for same in ["avg(v)", "sum(distinct v)", "max(v)"] {
-        assert_eq!(identity(DataType::Decimal128(38, 2), same), of(same, ""));
+    let of = |aggregate: &str, state: &str| format!("keyBy [k: Int64] aggregates [s = {aggregate} in {state}] running");
+    assert_eq!(identity(DataType::Decimal128(28, 2), "sum(v)"), of("sum(v)", "Decimal128(38, 2)"));
+    assert_eq!(identity(DataType::Decimal128(29, 2), "sum(v)"), of("sum(v)", "Decimal256(76, 2)"));
+    for aggregate in ["max(v)", "sum(v)", "avg(v)", "sum(distinct v)", "median(v)", "approx_distinct(v)"] {
+        let [narrow, wide] = [2, 3].map(|scale| identity(DataType::Decimal128(10, scale), aggregate));
+        assert_ne!(narrow, wide);
     }
+    assert_eq!(identity(DataType::Decimal128(10, 2), "count(v)"), identity(DataType::Int64, "count(v)"));
 }

@@ -65,6 +65,11 @@ impl Driver for MySqlDriver {
         format!("SELECT 1 FROM information_schema.processlist WHERE id = {id} AND (command <> 'Sleep' OR time < {})", a_while.as_secs_f64())
     }
 
+    /// A `TINYINT(1)` may hold more than a boolean.
+    fn reads_as(&self, column: &Column, wanted: &DataType) -> Option<DataType> {
+        (wanted.is_integer() && Kind::parse(&column.declared) == Kind::Bool).then_some(DataType::Int8)
+    }
+
     fn writes(&self, data_type: &DataType, column: &Column) -> Result<(), String> {
         match Kind::parse(&column.declared).refuses(data_type) {
             None => Ok(()),

@@ -122,10 +122,14 @@ fn precision(typmod: i32) -> Option<(i32, i32)> {
     Some(((packed >> 16) & 0xffff, ((packed & 0x7ff) ^ 1024) - 1024))
 }
 
-/// What the driver can give besides what a column is read as.
+/// What the driver can give besides what a column is read as, for a column that is declared as `wanted`.
 pub(super) fn reads_as(oid: u32, wanted: &DataType) -> Option<DataType> {
-    let direct = oid == NUMERIC && matches!(wanted, DataType::Utf8 | DataType::Decimal128(..) | DataType::Decimal256(..));
-    direct.then(|| wanted.clone())
+    match wanted {
+        DataType::Utf8 | DataType::Decimal128(..) | DataType::Decimal256(..) if oid == NUMERIC => Some(wanted.clone()),
+        // By its text, since it may be larger or finer than any decimal.
+        DataType::Float32 | DataType::Float64 if oid == NUMERIC => Some(DataType::Utf8),
+        _ => None,
+    }
 }
 
 /// How a column for values of an Arrow type is declared.

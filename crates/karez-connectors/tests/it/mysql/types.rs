@@ -181,6 +181,16 @@ on_both! {
         }
     }
 
+    async fn a_tinyint_of_one_digit_that_is_declared_as_an_integer_is_one(base: &Base) {
+        base.sql("CREATE TABLE t (id INT PRIMARY KEY, flag TINYINT(1)); INSERT INTO t VALUES (1, 2), (2, -1), (3, 1), (4, NULL)").await;
+        for kind in [DataType::Int8, DataType::Int64] {
+            let declared = Arc::new(Schema::new(vec![Field::new("flag", kind, true)]));
+            let source = try_source(&base.sink(json!({})), Some(&declared)).unwrap();
+            let (batches, bad, _) = drain(open(source.as_ref(), Value::Null, false, clock()).await.as_mut(), 100).await;
+            assert_eq!((column(&batches, "flag"), bad), (["2", "-1", "1", "NULL"].map(str::to_owned).to_vec(), vec![]));
+        }
+    }
+
     async fn a_type_without_mapping_is_an_error_before_the_job_runs(base: &Base) {
         base.sql("CREATE TABLE t (id INT PRIMARY KEY, place POINT)").await;
         let error = try_source(&base.sink(json!({})), None).err().unwrap();

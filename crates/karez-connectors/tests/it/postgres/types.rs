@@ -184,6 +184,17 @@ async fn a_narrower_type_neither_rounds_nor_cuts_off() {
 }
 
 #[tokio::test]
+async fn a_numeric_that_is_declared_double_is_the_nearest_one_whatever_its_size() {
+    let db = Db::with("CREATE TABLE t (id int PRIMARY KEY, a numeric, b numeric(5, 2)); INSERT INTO t VALUES (1, 1e60, 0.1), (2, 1e-20, 1), (3, 'NaN', 1), (4, '-Infinity', 1), (5, 1e310, 1)").await;
+    let schema = schema_of(vec![Field::new("a", DataType::Float64, true), Field::new("b", DataType::Float32, true)]);
+    let source = try_source(&db.config(json!({ "table": "t" })), Some(&schema)).unwrap();
+    let (batches, bad, _) = drain(open(source.as_ref(), Value::Null).await.as_mut(), 100).await;
+    assert_eq!(column(&batches, "a"), ["1e60", "1e-20", "NaN", "-inf"]);
+    assert_eq!(column(&batches, "b"), ["0.1", "1.0", "1.0", "1.0"]);
+    assert!(bad.len() == 1 && bad[0].reason.ends_with("is out of the range of double"), "{bad:?}");
+}
+
+#[tokio::test]
 async fn a_numeric_is_read_as_declared_also_as_text() {
     let db = Db::with("CREATE TABLE t (id int PRIMARY KEY, a numeric, b numeric(5, 2)); INSERT INTO t VALUES (1, 123456789012345678901234567890123456789012.5, 1.5), (2, 'NaN', 2)").await;
     let schema =

@@ -97,6 +97,12 @@ fn keeps(kind: &DataType, text: &str) -> bool {
     let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
     let fraction = behind[..end].trim_end_matches('0').len();
     match kind {
+        // A leap second is none that is counted.
+        DataType::Timestamp(..)
+            if string_to_datetime(&"+00:00".parse::<Tz>().unwrap(), text).is_ok_and(|at| at.timestamp_subsec_nanos() >= 1_000_000_000) =>
+        {
+            false
+        }
         DataType::Time32(unit) | DataType::Time64(unit) | DataType::Timestamp(unit, _) => fraction <= digits(*unit) as usize,
         // A year with a sign has no time.
         DataType::Date32 if text.len() > 10 && !text.starts_with(['-', '+']) => {
