@@ -26,6 +26,14 @@ pub fn passwords(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// Where the password stands in a text that is one URL to its end, whatever that holds.
+#[must_use]
+pub fn password_of(url: &str) -> Option<Range<usize>> {
+    let at = url.find("://")?;
+    let password = password(scheme(&url[..at]), &url[at + 3..])?;
+    Some(at + 3 + password.start..at + 3 + password.end)
+}
+
 /// The scheme that a text ends with.
 fn scheme(text: &str) -> &str {
     let before = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
@@ -55,6 +63,15 @@ mod tests {
             shown.replace_range(password, "*");
         }
         shown
+    }
+
+    #[test]
+    fn in_a_text_that_is_one_url_a_password_may_hold_space_and_quotes() {
+        for (url, password) in
+            [("postgres://karez:S3C'R \"T@127.0.0.1:15432/karez", Some("S3C'R \"T")), ("https://host/a b:c@d", None), ("no url", None)]
+        {
+            assert_eq!(password_of(url).map(|range| &url[range]), password, "{url}");
+        }
     }
 
     #[test]

@@ -177,7 +177,8 @@ impl Results {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(1));
         let result = RecordBatch::try_new_with_options(Arc::new(self.schema.project(&known)?), columns, &options)?;
-        let origin = result_letter::origin(&self.node, &key, bounds.of(row));
+        let window = if matches!(self.windows, WindowColumns::Bounds { .. }) { bounds.of(row) } else { None };
+        let origin = result_letter::origin(&self.node, &key, window);
         Ok(BadRecord { reason, origin: Some(origin), raw: None, row: Some(row_json(&result, 0)?) })
     }
 

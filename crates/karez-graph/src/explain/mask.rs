@@ -25,7 +25,7 @@ fn masked(value: &Value, schemas: &[&Value], root: &Value, depth: usize) -> Valu
         return hidden(value);
     }
     match value {
-        Value::String(text) => Value::String(without_parameters(&without_password(text))),
+        Value::String(text) => Value::String(without_password(&without_parameters(text))),
         Value::Array(items) => {
             let inner: Vec<&Value> = schemas.iter().filter_map(|s| s.get("items")).collect();
             Value::Array(items.iter().map(|v| masked(v, &inner, root, depth + 1)).collect())
@@ -74,10 +74,12 @@ fn reference(text: &str) -> Option<(&str, Option<&str>)> {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_').then_some((name, default))
 }
 
-/// `scheme://user:password@host` with the password masked, unless it is a reference. Every such place in the text.
+/// `scheme://user:password@host` with the password masked, unless it is a reference. A text with one URL is that to its end; else every such place in it.
 fn without_password(text: &str) -> String {
     let mut out = text.to_owned();
-    for password in url_password::passwords(text).into_iter().rev() {
+    let is_one = text.matches("://").count() == 1;
+    let passwords = if is_one { url_password::password_of(text).into_iter().collect() } else { url_password::passwords(text) };
+    for password in passwords.into_iter().rev() {
         if reference(&text[password.clone()]).is_none_or(|(_, default)| default.is_some()) {
             out.replace_range(password, MASKED);
         }
@@ -90,9 +92,12 @@ fn without_parameters(text: &str) -> String {
     if !text.contains("://") {
         return text.to_owned();
     }
-    text.split_inclusive(['?', '&', ';'])
+    // Behind the first, a `?` is part of a value.
+    let (before, parameters) = text.split_at(text.find(['?', ';']).map_or(text.len(), |at| at + 1));
+    let masked = parameters
+        .split_inclusive(['&', ';'])
         .map(|part| {
-            let (body, separator) = part.strip_suffix(['?', '&', ';']).map_or((part, ""), |b| (b, &part[b.len()..]));
+            let (body, separator) = part.strip_suffix(['&', ';']).map_or((part, ""), |b| (b, &part[b.len()..]));
             match body.split_once('=') {
                 Some((key, value)) if is_secret_name(key) && reference(value).is_none_or(|(_, d)| d.is_some()) => {
                     format!("{key}={MASKED}{separator}")
@@ -100,7 +105,8 @@ fn without_parameters(text: &str) -> String {
                 _ => part.to_owned(),
             }
         })
-        .collect()
+        .collect::<String>();
+    format!("{before}{masked}")
 }
 
 fn is_secret_name(key: &str) -> bool {

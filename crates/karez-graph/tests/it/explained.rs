@@ -108,5 +108,10 @@ fn references_to_the_environment_are_shown_but_not_their_defaults() {
     assert_eq!(shown(json!({ "password": "x${PASS}" })), json!({ "password": "***" }));
     assert_eq!(shown(json!({ "url": "postgresql://user:pa/ss@word@host/db" })), json!({ "url": "postgresql://user:***@host/db" }));
     assert_eq!(shown(json!({ "url": "postgresql://user:${PASS:-a/b}@host/db" })), json!({ "url": "postgresql://user:***@host/db" }));
+    assert_eq!(shown(json!({ "url": "postgres://user:it's \"so\"@host/db" })), json!({ "url": "postgres://user:***@host/db" }));
+    for value in ["p@ss", "p?y", "a b", "it's"] {
+        let url = |value: &str| format!("jdbc:postgresql://host:5432/db?user=me&password={value}&ssl=on");
+        assert_eq!(shown(json!({ "url": url(value) })), json!({ "url": url("***") }));
+    }
     assert_eq!(shown(json!({ "url": "no secret: http://host/a:b@c" })), json!({ "url": "no secret: http://host/a:b@c" }));
 }

@@ -31,7 +31,10 @@ pub(in crate::kafka) fn client_error(doing: &str, e: KrafkaError) -> Error {
 pub(super) fn doubt(auth: Option<&AuthConfig>, error: &KrafkaError) -> Option<&'static str> {
     let tls = auth.is_some_and(AuthConfig::requires_tls);
     if tls && any_cause(error, &speaks_no_tls) {
-        return Some("does not seem to speak TLS (see `security.tls`)");
+        // One that waits for a login hangs up on other requests as well.
+        let is_known = auth.is_some_and(AuthConfig::requires_sasl);
+        let or_sasl = "does not seem to speak TLS (see `security.tls`), or asks for a user (see `security.sasl`)";
+        return Some(if is_known { "does not seem to speak TLS (see `security.tls`)" } else { or_sasl });
     }
     if any_cause(error, &asks_for_no_user) {
         return Some("asks for no user (see `security.sasl`)");

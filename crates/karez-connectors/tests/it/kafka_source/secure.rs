@@ -120,7 +120,8 @@ async fn a_client_without_security_is_told_of_it_by_a_listener_that_wants_tls_or
 async fn a_client_that_takes_a_listener_for_another_is_told_what_it_seems_to_be() {
     let (user, tls) = (sasl("PLAIN", "admin", "admin-secret"), json!({ "ca": service("KAFKA_CA") }));
     for (listener, security, said) in [
-        ("KAFKA_BOOTSTRAP", json!({ "tls": tls }), "does not seem to speak TLS (see `security.tls`)"),
+        ("KAFKA_BOOTSTRAP", json!({ "tls": tls }), "does not seem to speak TLS (see `security.tls`), or asks for a user (see `security.sasl`)"),
+        ("KAFKA_SASL_SSL", json!({ "tls": tls }), "does not seem to speak TLS (see `security.tls`), or asks for a user (see `security.sasl`)"),
         ("KAFKA_SASL", json!({ "tls": tls, "sasl": user }), "does not seem to speak TLS (see `security.tls`)"),
         ("KAFKA_BOOTSTRAP", json!({ "sasl": user }), "asks for no user (see `security.sasl`)"),
         ("KAFKA_SASL_SSL", json!({ "sasl": user }), "may want TLS (see `security.tls`)"),
