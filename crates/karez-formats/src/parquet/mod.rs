@@ -2,4 +2,4 @@
 
 mod reader;
 
-pub use reader::{ParquetMeta, ParquetRows, RowGroup};
+pub use reader::{BadRow, ParquetMeta, ParquetRows, RowGroup};

@@ -12,11 +12,10 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use karez_core::exact::{can_cast, cast_rows};
+use karez_core::row_json;
 use karez_core::sql_type::to_sql;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-
-use crate::RecordError;
 
 /// Rows decoded in one go.
 const BATCH_ROWS: usize = 8_192;
@@ -56,6 +55,17 @@ impl ParquetMeta {
         let size = |n: i64| u64::try_from(n).unwrap_or(0);
         self.0.metadata().row_groups().iter().map(|g| RowGroup { rows: size(g.num_rows()), bytes: size(g.compressed_size()) }).collect()
     }
+}
+
+/// A row that does not fit the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    /// Its number in the file.
+    pub number: u64,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Those of its columns that fit and are not null, as a JSON object, where they have that form.
+    pub row: Option<String>,
 }
 
 /// The rows of some row groups, in order.
@@ -110,13 +120,13 @@ impl ParquetRows {
         Ok(Self { file, meta, schema, places, mask, group, end, row, rows_before, reader: None, pending: None, track_rows: false, rows })
     }
 
-    /// The next rows, at most `max_rows` and about `max_bytes`; `None` at the end. Rows that do not fit the schema are reported in `errors`, whose
-    /// offsets are row numbers of the file, and left out; so a batch may be empty.
+    /// The next rows, at most `max_rows` and about `max_bytes`; `None` at the end. Rows that do not fit the schema are reported in `bad`, and left out; so a
+    /// batch may be empty.
     ///
     /// # Errors
     ///
     /// The file is damaged or cannot be read.
-    pub fn next(&mut self, max_rows: usize, max_bytes: usize, errors: &mut Vec<RecordError>) -> Result<Option<RecordBatch>, ArrowError> {
+    pub fn next(&mut self, max_rows: usize, max_bytes: usize, bad: &mut Vec<BadRow>) -> Result<Option<RecordBatch>, ArrowError> {
         let batch = loop {
             if let Some(batch) = self.pending.take() {
                 break batch;
@@ -152,7 +162,7 @@ impl ParquetRows {
         }
         let first = self.rows_before + self.row;
         self.row += count as u64;
-        self.conform(&batch.slice(0, count), first, errors).map(Some)
+        self.conform(&batch.slice(0, count), first, bad).map(Some)
     }
 
     fn open_group(&self) -> Result<ParquetRecordBatchReader, ArrowError> {
@@ -163,15 +173,15 @@ impl ParquetRows {
     }
 
     /// The batch in the order and the types of the schema. `first`: the row number of its first row.
-    fn conform(&mut self, batch: &RecordBatch, first: u64, errors: &mut Vec<RecordError>) -> Result<RecordBatch, ArrowError> {
+    fn conform(&mut self, batch: &RecordBatch, first: u64, bad: &mut Vec<BadRow>) -> Result<RecordBatch, ArrowError> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.places.len());
-        let mut bad: Option<Vec<Option<String>>> = None;
+        let mut faults: Option<Vec<Option<String>>> = None;
         for (field, &place) in self.schema.fields().iter().zip(&self.places) {
             let read = batch.column(place);
             let (column, misfits) = cast_rows(read, field);
             let has_nulls = !field.is_nullable() && read.logical_null_count() > 0;
             if has_nulls || !misfits.is_empty() {
-                let reasons = bad.get_or_insert_with(|| vec![None; batch.num_rows()]);
+                let reasons = faults.get_or_insert_with(|| vec![None; batch.num_rows()]);
                 for (row, why) in misfits {
                     reasons[row].get_or_insert_with(|| format!("column `{}`: {why}", field.name()));
                 }
@@ -183,7 +193,7 @@ impl ParquetRows {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let numbers = first..first + batch.num_rows() as u64;
-        let Some(bad) = bad.filter(|b| b.iter().any(Option::is_some)) else {
+        let Some(faults) = faults.filter(|f| f.iter().any(Option::is_some)) else {
             if self.track_rows {
                 self.rows.extend(numbers);
             }
@@ -192,11 +202,11 @@ impl ParquetRows {
         // Only behind the filter do the columns keep the schema's promise of values that are never null.
         let loose = Schema::new(self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>());
         let all = RecordBatch::try_new_with_options(Arc::new(loose), columns, &options)?;
-        let good = BooleanArray::new(bad.iter().map(Option::is_none).collect::<BooleanBuffer>(), None);
+        let good = BooleanArray::new(faults.iter().map(Option::is_none).collect::<BooleanBuffer>(), None);
         let kept = filter_record_batch(&all, &good)?;
-        for (number, reason) in numbers.zip(bad) {
-            match reason {
-                Some(reason) => errors.push(RecordError { offset: usize::try_from(number).unwrap_or(usize::MAX), length: 0, reason }),
+        for (row, (number, fault)) in numbers.zip(faults).enumerate() {
+            match fault {
+                Some(reason) => bad.push(BadRow { number, reason, row: row_json::rows(&all.slice(row, 1), false).ok() }),
                 None if self.track_rows => self.rows.push(number),
                 None => {}
             }

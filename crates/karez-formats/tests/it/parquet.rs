@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Decimal128Type, Field, Int64Type, Schema, TimeUnit};
-use karez_formats::parquet::{ParquetMeta, ParquetRows};
+use karez_formats::parquet::{BadRow, ParquetMeta, ParquetRows};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
@@ -62,7 +62,7 @@ fn a_value_that_does_not_fit_the_declared_type_is_a_bad_record() {
     let batch = rows.next(100, usize::MAX, &mut errors).unwrap().unwrap();
     assert_eq!(batch.num_rows(), 29);
     assert_eq!(batch.column(0), batch.column(1));
-    assert_eq!((errors[0].offset, errors[0].reason.as_str()), (42, "column `s`: `x` is not a bigint"));
+    assert_eq!(errors, [BadRow { number: 42, reason: "column `s`: `x` is not a bigint".into(), row: Some(r#"{"n":42}"#.into()) }]);
     assert!(!rows.take_rows().contains(&42));
     let missing = ParquetRows::try_new(file, meta, schema(&[("q", TEXT)]), 0, 0, 4).unwrap_err();
     assert_eq!(missing, "there is no column `q`");
@@ -91,7 +91,7 @@ fn a_narrower_type_neither_rounds_nor_cuts_off() {
     assert_eq!(batch.num_rows(), 1);
     assert_eq!(batch.column(0).as_primitive::<Decimal128Type>().value(0), 123);
     assert_eq!(
-        errors.iter().map(|e| (e.offset, e.reason.as_str())).collect::<Vec<_>>(),
+        errors.iter().map(|e| (e.number, e.reason.as_str())).collect::<Vec<_>>(),
         [
             (1, "column `price`: `1.239` is not a decimal(12, 2): it would become `1.24`"),
             (2, "column `share`: `8.5` is not an int: it would become `8`"),

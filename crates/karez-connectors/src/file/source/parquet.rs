@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use karez_core::source::{Read, ReadLimit, ReaderContext, with_origin};
 use karez_core::{BadRecord, Error, Result, SplitReader};
-use karez_formats::parquet::ParquetRows;
+use karez_formats::parquet::{BadRow, ParquetRows};
 use serde_json::Value;
 
 use super::bounded::parquet_file;
@@ -36,16 +36,14 @@ impl ParquetReader {
 impl SplitReader for ParquetReader {
     async fn next(&mut self, limit: ReadLimit) -> Result<Read> {
         let path = &self.position.file.path;
-        let mut errors = Vec::new();
-        let batch = self.rows.next(limit.rows.max(1), limit.bytes.max(1), &mut errors);
+        let mut bad = Vec::new();
+        let batch = self.rows.next(limit.rows.max(1), limit.bytes.max(1), &mut bad);
         let batch = batch.map_err(|e| Error::external(format!("the file `{path}` cannot be read")).caused_by(e))?;
         (self.position.group, self.position.row) = self.rows.position();
         let Some(batch) = batch else { return Ok(Read::End) };
         self.context.metrics.bytes_in.add(batch.get_array_memory_size() as u64);
-        let bad = errors
-            .into_iter()
-            .map(|e| BadRecord { reason: e.reason, origin: Some(format!("file={path} row={}", e.offset)), ..BadRecord::default() })
-            .collect();
+        let letter = |bad: BadRow| BadRecord { reason: bad.reason, origin: Some(format!("file={path} row={}", bad.number)), raw: None, row: bad.row };
+        let bad = bad.into_iter().map(letter).collect();
         if !self.context.with_origin {
             return Ok(Read::Rows { batch, bad });
         }
