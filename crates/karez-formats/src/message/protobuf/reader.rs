@@ -178,11 +178,15 @@ impl<'a> Reader<'a> {
     fn scalar(&mut self, scalar: &Scalar, column: &mut Column, value: Wire<'a>) -> Result<(), String> {
         match (scalar, value, &mut column.values) {
             (Scalar::Bool, Wire::Varint(v), Values::Bool(to)) => to.push(v != 0),
-            // Longer than 32 bits: the lower count.
-            (Scalar::Int32, Wire::Varint(v), Values::I32(to)) => to.push(v as i32),
-            (Scalar::Sint32, Wire::Varint(v), Values::I32(to)) => to.push(wire::unzigzag(v & 0xffff_ffff) as i32),
+            // A negative one has 64 bits, or 32 from some writers.
+            (Scalar::Int32, Wire::Varint(v), Values::I32(to)) => {
+                to.push(i32::try_from(v.cast_signed()).or_else(|_| u32::try_from(v).map(u32::cast_signed)).map_err(|_| beyond_32_bits(v))?)
+            }
+            (Scalar::Sint32, Wire::Varint(v), Values::I32(to)) => {
+                to.push(i32::try_from(wire::unzigzag(v)).map_err(|_| beyond_32_bits(v))?);
+            }
             (Scalar::Sfixed32, Wire::Fixed32(v), Values::I32(to)) => to.push(v.cast_signed()),
-            (Scalar::Uint32, Wire::Varint(v), Values::U32(to)) => to.push(v as u32),
+            (Scalar::Uint32, Wire::Varint(v), Values::U32(to)) => to.push(u32::try_from(v).map_err(|_| beyond_32_bits(v))?),
             (Scalar::Fixed32, Wire::Fixed32(v), Values::U32(to)) => to.push(v),
             (Scalar::Int64, Wire::Varint(v), Values::I64(to)) | (Scalar::Sfixed64, Wire::Fixed64(v), Values::I64(to)) => to.push(v.cast_signed()),
             (Scalar::Sint64, Wire::Varint(v), Values::I64(to)) => to.push(wire::unzigzag(v)),
@@ -209,6 +213,11 @@ impl<'a> Reader<'a> {
         column.keep();
         Ok(())
     }
+}
+
+/// Protobuf takes the lower 32 bits, which is another number.
+fn beyond_32_bits(varint: u64) -> String {
+    format!("{varint} has more than the 32 bits of its field: it may be written by another schema")
 }
 
 fn inside(field: &FieldShape, error: &str) -> String {

@@ -38,8 +38,15 @@ fn bytes(number: u8, value: &[u8]) -> Vec<u8> {
 }
 
 /// A field of a small number.
-fn varint(number: u8, value: u8) -> Vec<u8> {
-    vec![number << 3, value]
+fn varint(number: u8, value: u64) -> Vec<u8> {
+    let mut out = vec![number << 3];
+    let mut rest = value;
+    while rest > 0x7f {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+    out
 }
 
 #[test]
@@ -211,6 +218,26 @@ fn decimals_dates_and_times_are_written_as_texts_and_read_back() {
     let finer = [bytes(1, b"1.239"), bytes(2, b"2024-01-31")].concat();
     let made = run(decoder(proto, &schema).as_mut(), &Registry::new(), &[&written[0], &finer]);
     assert_eq!(made, Made::of(&[(0, row)], &[(1, "column `price`: `1.239` has more digits behind the point than decimal(40, 2) keeps")]));
+}
+
+#[test]
+fn a_number_that_is_longer_than_its_field_makes_its_message_bad() {
+    let proto = r#"{"type":"protobuf","schema":"syntax = \"proto3\"; message R { int32 i = 1; uint32 u = 2; sint32 s = 3; }"}"#;
+    let schema = columns("i int; u bigint; s int");
+    let negative = [varint(1, (-7_i64).cast_unsigned()), varint(2, u32::MAX.into()), varint(3, 1)].concat();
+    let short = varint(1, u32::MAX.into());
+    let long = [varint(1, 1 << 40), varint(2, 1 << 32), varint(3, 1 << 33)];
+    let messages: Vec<&[u8]> = [&negative, &short].into_iter().chain(&long).map(Vec::as_slice).collect();
+    let made = run(decoder(proto, &schema).as_mut(), &Registry::new(), &messages);
+    let bad = [("`i` (1)", 1_u64 << 40), ("`u` (2)", 1 << 32), ("`s` (3)", 1 << 33)];
+    let bad: Vec<(u32, String)> = (2..)
+        .zip(bad)
+        .map(|(n, (field, number))| {
+            (n, format!("field {field}: {number} has more than the 32 bits of its field: it may be written by another schema"))
+        })
+        .collect();
+    let bad: Vec<(u32, &str)> = bad.iter().map(|(n, why)| (*n, why.as_str())).collect();
+    assert_eq!(made, Made::of(&[(0, r#"{"i":-7,"u":4294967295,"s":-1}"#), (1, r#"{"i":-1,"u":0,"s":0}"#)], &bad));
 }
 
 #[test]
