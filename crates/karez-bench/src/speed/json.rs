@@ -36,6 +36,8 @@ enum Shape {
     NoCommonLayout,
     /// Every record has the odd form and a random order.
     AllOdd,
+    /// The same with a form whose value has to be judged before.
+    AllJudged,
 }
 
 /// Which records, read how far.
@@ -47,7 +49,7 @@ pub(super) struct Case {
 }
 
 /// The cases, by bench.
-pub(super) const CASES: [Case; 10] = [
+pub(super) const CASES: [Case; 11] = [
     Case { bench: "json-4-of-7", shape: Shape::OneLayout, columns: &FOUR },
     Case { bench: "json-7-of-7", shape: Shape::OneLayout, columns: &SEVEN },
     Case { bench: "json-mixed", shape: Shape::OddForm, columns: &FOUR },
@@ -58,6 +60,7 @@ pub(super) const CASES: [Case; 10] = [
     Case { bench: "json-random-7", shape: Shape::NoCommonLayout, columns: &SEVEN },
     Case { bench: "json-odd", shape: Shape::AllOdd, columns: &FOUR },
     Case { bench: "json-odd-7", shape: Shape::AllOdd, columns: &SEVEN },
+    Case { bench: "json-judged", shape: Shape::AllJudged, columns: &FOUR },
 ];
 
 /// Measures a case.
@@ -178,6 +181,10 @@ fn records(shape: Shape) -> String {
             Shape::RandomOrder => random.shuffle(&mut members),
             Shape::AllOdd => {
                 members[2].push_str(".0");
+                random.shuffle(&mut members);
+            }
+            Shape::AllJudged => {
+                members[2].push_str("e0");
                 random.shuffle(&mut members);
             }
             Shape::NoCommonLayout => {

@@ -21,6 +21,9 @@ use crate::sql_type::to_sql;
 /// Digits of a whole number that 64 bits have room for.
 const PLAIN_DIGITS: usize = 18;
 
+/// Digits of a whole number that a double has room for.
+const DOUBLE_DIGITS: usize = 15;
+
 /// Digits of a whole number that is a time of day in any unit, and that 16 bits of floating point have room for.
 const FEW_DIGITS: usize = 4;
 
@@ -60,6 +63,8 @@ pub struct JsonGuard {
 struct Plain {
     /// Digits of a whole number.
     digits: usize,
+    /// Digits behind the point, zeros at the end not counted.
+    fraction_digits: usize,
     has_times: bool,
     /// Whether numbers in texts are read.
     texts_are_numbers: bool,
@@ -333,8 +338,13 @@ impl Plain {
         let units = [(TimeUnit::Second, 0), (TimeUnit::Millisecond, 3), (TimeUnit::Microsecond, 6), (TimeUnit::Nanosecond, 9)];
         let has_times = any(&|kind| matches!(kind, DataType::Time32(_) | DataType::Time64(_)));
         let has_halves = any(&|kind| *kind == DataType::Float16);
+        let fits = |digits: usize| {
+            let is_too_long = |kind: &DataType| is_whole(kind) || scale(kind).is_some_and(|scale| usize::try_from(scale).is_ok_and(|s| s < digits));
+            !any(&is_too_long)
+        };
         Self {
             digits: if has_times || has_halves { FEW_DIGITS } else { PLAIN_DIGITS },
+            fraction_digits: (1..=PLAIN_DIGITS).take_while(|digits| fits(*digits)).count(),
             has_times,
             texts_are_numbers: has_times || any(&|kind| scale(kind).is_some() || kind.is_floating()),
             second_digits: units.into_iter().find(|(unit, _)| reads_unit(*unit)).map(|(_, digits)| digits),
@@ -371,8 +381,16 @@ impl Plain {
     }
 
     fn is_plain_number(&self, number: &[u8]) -> bool {
-        let digits = number.strip_prefix(b"-").filter(|_| !self.has_times).unwrap_or(number);
-        digits.len() <= self.digits && digits.iter().all(u8::is_ascii_digit)
+        let unsigned = number.strip_prefix(b"-").filter(|_| !self.has_times).unwrap_or(number);
+        let is_all_digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+        let Some(point) = unsigned.iter().position(|byte| *byte == b'.') else {
+            return unsigned.len() <= self.digits && is_all_digits(unsigned);
+        };
+        // arrow reads a whole number with a point through a double.
+        let (whole, fraction) = (&unsigned[..point], &unsigned[point + 1..]);
+        let kept = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+        let is_short = (1..=DOUBLE_DIGITS.min(self.digits)).contains(&whole.len()) && kept <= self.fraction_digits && unsigned.len() <= PLAIN_DIGITS;
+        is_short && is_all_digits(whole) && is_all_digits(fraction)
     }
 
     fn is_plain_text(&self, text: &[u8]) -> bool {
