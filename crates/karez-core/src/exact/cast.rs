@@ -105,19 +105,17 @@ pub fn cast(array: &ArrayRef, to: &Field) -> Result<ArrayRef, String> {
 }
 
 /// A column as [`cast`] makes it, with null in the place of what the other type cannot hold, and which rows these are, in order, and why.
-#[must_use]
-pub fn cast_rows(array: &ArrayRef, to: &Field) -> (ArrayRef, Vec<(usize, String)>) {
+///
+/// # Errors
+/// More text than one array can hold.
+pub fn cast_rows(array: &ArrayRef, to: &Field) -> Result<(ArrayRef, Vec<(usize, String)>), ArrowError> {
     let (mut parts, mut misfits) = (Vec::new(), Vec::new());
     cast_half(array, 0, to, &mut parts, &mut misfits);
     let all = match &parts[..] {
         [all] => Arc::clone(all),
-        parts => {
-            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-            // They are of one type; only the offsets of texts could run over, of which there were fewer before.
-            concat(&parts).unwrap_or_else(|_| new_null_array(to.data_type(), array.len()))
-        }
+        parts => concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?,
     };
-    (all, misfits)
+    Ok((all, misfits))
 }
 
 /// By halves, so that few misfits among many rows are found in few steps.
@@ -458,13 +456,13 @@ mod tests {
     fn rows_that_do_not_fit_are_told_and_null_and_no_others() {
         let numbers: Vec<_> = (0..1_000).map(|i| if i % 7 == 3 { None } else { Some(if i % 400 == 399 { 1_000 + i } else { i % 100 }) }).collect();
         let array: ArrayRef = Arc::new(Int32Array::from(numbers.clone()));
-        let (column, misfits) = cast_rows(&array, &column("tinyint"));
+        let (column, misfits) = cast_rows(&array, &column("tinyint")).unwrap();
         assert_eq!(misfits.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [399, 799]);
         assert_eq!(misfits[0].1, "`1399` is not a tinyint");
         let again = cast(&column, &Field::new("c", DataType::Int32, true)).unwrap();
         let expected: Vec<_> = numbers.into_iter().map(|n| n.filter(|n| *n < 1_000)).collect();
         assert_eq!(again.as_primitive::<arrow::datatypes::Int32Type>().iter().collect::<Vec<_>>(), expected);
-        let (all, misfits) = cast_rows(&array.slice(0, 0), &Field::new("c", DataType::Int8, true));
+        let (all, misfits) = cast_rows(&array.slice(0, 0), &Field::new("c", DataType::Int8, true)).unwrap();
         assert_eq!((all.len(), misfits.len()), (0, 0));
     }
 
@@ -474,7 +472,7 @@ mod tests {
         let list: ArrayRef = Arc::new(list);
         let to = column("array<tinyint>");
         assert!(can_cast(list.data_type(), to.data_type()));
-        let (column, misfits) = cast_rows(&list, &to);
+        let (column, misfits) = cast_rows(&list, &to).unwrap();
         assert_eq!(misfits, [(2, "`300` is not a tinyint".to_owned())]);
         assert_eq!(column.null_count(), 2);
         assert_eq!(array_value_to_string(&column, 0).unwrap(), "[1, ]");

@@ -178,7 +178,7 @@ impl ParquetRows {
         let mut faults: Option<Vec<Option<String>>> = None;
         for (field, &place) in self.schema.fields().iter().zip(&self.places) {
             let read = batch.column(place);
-            let (column, misfits) = cast_rows(read, field);
+            let (column, misfits) = cast_rows(read, field)?;
             let has_nulls = !field.is_nullable() && read.logical_null_count() > 0;
             if has_nulls || !misfits.is_empty() {
                 let reasons = faults.get_or_insert_with(|| vec![None; batch.num_rows()]);

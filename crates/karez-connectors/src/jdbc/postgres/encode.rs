@@ -105,7 +105,7 @@ fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, 
     if array.data_type().is_nested() && *to == DataType::Utf8 {
         return Ok(std::sync::Arc::new(json(array).map_err(|e| server(&e))?));
     }
-    let (out, misfits) = cast_rows(array, &Field::new("", to.clone(), true));
+    let (out, misfits) = cast_rows(array, &Field::new("", to.clone(), true)).map_err(|e| server(&e))?;
     if let Some((row, why)) = misfits.into_iter().next() {
         return Err(Failure::new(Kind::Row(Some(row)), format!("column `{}` ({}): {why}", column.name, column.declared)));
     }

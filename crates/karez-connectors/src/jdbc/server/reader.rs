@@ -290,7 +290,7 @@ impl SourcePlan {
     fn rows(&self, mut chunk: Chunk) -> Result<Rows> {
         let mut visible = Vec::with_capacity(self.columns.len());
         for (i, field) in self.schema.fields().iter().enumerate() {
-            let (as_asked, misfits) = cast_rows(&chunk.columns[i], field);
+            let (as_asked, misfits) = cast_rows(&chunk.columns[i], field)?;
             chunk.bad.extend(misfits.into_iter().map(|(row, why)| (row, format!("column `{}`: {why}", field.name()))));
             visible.push(as_asked);
         }
