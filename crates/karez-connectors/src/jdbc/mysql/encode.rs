@@ -405,6 +405,7 @@ mod tests {
         let column = Column {
             name: "c".into(),
             declared: declared.into(),
+            base: declared.into(),
             type_id: 0,
             element_id: 0,
             data_type: None,
