@@ -212,7 +212,42 @@ async fn a_value_that_does_not_fit_its_column_is_a_bad_record_with_column_and_ro
         ]
     );
     assert_eq!(bad[0].origin.as_deref(), Some("table=t id=2"));
-    assert_eq!(bad[0].row.as_deref(), Some(r#"{"id":2,"n":"five","day":"2013-01-01","price":1,"name":"b"}"#));
+    assert_eq!(bad[0].row.as_deref(), Some(r#"{"id":2,"day":"2013-01-01","price":1.00,"name":"b"}"#));
+}
+
+/// A declared column as it is read: the values, and the reasons and rows of the letters.
+async fn read_as(data_type: DataType, values: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let base = Base::with(&format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t (v) VALUES {values}"));
+    let declared = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("v", data_type, true)]));
+    let (good, bad) = read(&json!({ "url": base.url(), "table": "t" }), Some(&declared)).await;
+    let rows = bad.iter().map(|b| b.row.clone().unwrap()).collect();
+    (column(&[good], "v"), bad.into_iter().map(|b| b.reason).collect(), rows)
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_left_out_of_its_letter() {
+    let (_, reasons, rows) = read_as(DataType::Timestamp(TimeUnit::Millisecond, None), "(1700000000)").await;
+    assert!(reasons[0].starts_with("column `v`: 1700000000 (INTEGER) is not a timestamp"), "{reasons:?}");
+    assert_eq!(rows, [r#"{"id":1}"#]);
+    assert_eq!(read_as(DataType::Utf8, "(x'ff')").await.2, [r#"{"id":1}"#]);
+    assert_eq!(read_as(DataType::Decimal128(10, 2), "(9e999), (-9e999)").await.2, [r#"{"id":1}"#, r#"{"id":2}"#]);
+    let base = Base::with("CREATE TABLE t (id INTEGER PRIMARY KEY, r REAL, b BLOB, n INT); INSERT INTO t VALUES (1, 9e999, x'00ff', 'x')");
+    let (_, bad) = read(&json!({ "url": base.url(), "table": "t" }), None).await;
+    assert_eq!(bad[0].row.as_deref(), Some(r#"{"id":1,"r":"Infinity","b":"00ff"}"#));
+}
+
+#[tokio::test]
+async fn a_whole_real_is_an_integer_and_a_text_of_a_number_a_double() {
+    let (good, reasons, _) = read_as(DataType::Int32, "(2.0), (2147483647.0), (2.5), (2147483648.0), (9e999), ('2')").await;
+    assert_eq!(good, ["2", "2147483647"]);
+    let why = ["2.5 (REAL) has more digits behind the point than int keeps", "2147483648 (REAL) is out of the range of int"];
+    assert_eq!(reasons[..2], why.map(|why| format!("column `v`: {why}")));
+    assert_eq!(reasons.len(), 4);
+    assert_eq!(read_as(DataType::Int64, "(9223372036854775808.0), (-9223372036854775808.0)").await.0, ["-9223372036854775808"]);
+    let (good, reasons, _) = read_as(DataType::Float64, "('1.239'), ('1e3'), ('x'), ('1e999')").await;
+    assert_eq!(good, ["1.239", "1000.0"]);
+    assert_eq!(reasons, ["column `v`: 'x' (TEXT) is not a double", "column `v`: '1e999' (TEXT) is out of the range of double"]);
+    assert_eq!(read_as(DataType::Float32, "('0.1')").await.0, ["0.1"]);
 }
 
 #[tokio::test]
@@ -239,7 +274,7 @@ async fn a_declared_schema_narrows_and_its_not_null_is_checked() {
     assert_eq!(column(&[good], "n"), ["127"]);
     assert_eq!(
         bad.iter().map(|b| b.reason.as_str()).collect::<Vec<_>>(),
-        ["column `n`: 128 (INTEGER) is not a tinyint", "column `n`: is null, but the column is `not null`"]
+        ["column `n`: 128 (INTEGER) is out of the range of tinyint", "column `n`: is null, but the column is `not null`"]
     );
 }
 
