@@ -65,6 +65,7 @@ fn column(row: &mysql_async::Row) -> Result<Column, Failure> {
     Ok(Column {
         name,
         data_type: Kind::parse(&declared).arrow(),
+        base: declared.clone(),
         declared,
         type_id: if auto_increment { AUTO_INCREMENT } else { 0 },
         element_id: 0,
@@ -147,6 +148,7 @@ fn of_query(wire: &WireColumn) -> Column {
     Column {
         name: wire.name_str().into_owned(),
         data_type: Kind::parse(&declared).arrow(),
+        base: declared.clone(),
         declared,
         type_id: 0,
         element_id: 0,

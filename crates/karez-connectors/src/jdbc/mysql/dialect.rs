@@ -32,7 +32,7 @@ impl Dialect for MySql {
             Kind::Bool if literal == "'false'" => return "0".to_owned(),
             Kind::Int { unsigned: true, .. } | Kind::Bit(_) => "UNSIGNED".to_owned(),
             Kind::Int { .. } | Kind::Bool | Kind::Year => "SIGNED".to_owned(),
-            Kind::Float | Kind::Double => return format!("({literal} + 0e0)"),
+            Kind::Float { .. } | Kind::Double { .. } => return format!("({literal} + 0e0)"),
             // Rows come in the order of the members' numbers, so the numbers are what is compared.
             Kind::Enum(members) => {
                 return members.iter().position(|m| self.literal(m) == literal).map_or_else(|| "0".to_owned(), |at| (at + 1).to_string());

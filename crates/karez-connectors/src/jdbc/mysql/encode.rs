@@ -290,7 +290,7 @@ fn integer(kind: &Kind, value: i128) -> Result<(), String> {
             (if *unsigned { 0 } else { -max }, max)
         }
         // A double keeps each whole number up to here.
-        Kind::Double => (-(1 << 53), 1 << 53),
+        Kind::Double { .. } => (-(1 << 53), 1 << 53),
         _ => return Ok(()),
     };
     if (min..=max).contains(&value) { Ok(()) } else { Err(format!("{value} is out of range: {min} to {max}")) }
@@ -405,6 +405,7 @@ mod tests {
         let column = Column {
             name: "c".into(),
             declared: declared.into(),
+            base: declared.into(),
             type_id: 0,
             element_id: 0,
             data_type: None,

@@ -4,10 +4,10 @@
 //! | --- | --- | --- |
 //! | `TINYINT(1)`, `BOOL`, `BIT(1)` | boolean | boolean, integers |
 //! | `TINYINT` … `BIGINT`, each also `UNSIGNED`; `YEAR` | int8 … int64, uint8 … uint64; int16 | integers, boolean |
-//! | `FLOAT`, `DOUBLE` | float, double | floats no wider than the column, integers into `DOUBLE` |
+//! | `FLOAT`, `DOUBLE` | float, double | floats no wider than the column, where it does not round (`DOUBLE(10, 2)`); integers into `DOUBLE` |
 //! | `DECIMAL(p, s)` | decimal(p, s) | decimals, integers |
 //! | `BIT(n)` | uint64 | integers |
-//! | `CHAR`, `VARCHAR`, `TEXT` …, `ENUM`, `SET`, `JSON`, MariaDB's `UUID`, `INET4`, `INET6` | string | string; into `JSON` and texts also arrays, maps, rows |
+//! | `CHAR`, `VARCHAR`, `TEXT` …, `ENUM`, `SET`, `JSON`, MariaDB's `UUID`, `INET4`, `INET6` | string | string; into `JSON` and texts also arrays, maps, rows (MySQL's `JSON`: without long decimals) |
 //! | `BINARY`, `VARBINARY`, `BLOB` … | binary | binary |
 //! | `DATE`, `TIME(p)` | date, time(p) | the same |
 //! | `DATETIME(p)` | timestamp(p) | timestamp |
@@ -28,8 +28,13 @@ pub(super) enum Kind {
         bytes: u8,
         unsigned: bool,
     },
-    Float,
-    Double,
+    /// One with a count of digits behind the point rounds to it: `FLOAT(7,2)`.
+    Float {
+        rounds: bool,
+    },
+    Double {
+        rounds: bool,
+    },
     Decimal {
         precision: u8,
         scale: u8,
@@ -84,8 +89,8 @@ impl Kind {
             "mediumint" => int(3),
             "int" => int(4),
             "bigint" => int(8),
-            "float" => Self::Float,
-            "double" => Self::Double,
+            "float" => Self::Float { rounds: numbers.len() == 2 },
+            "double" => Self::Double { rounds: numbers.len() == 2 },
             "decimal" => Self::Decimal { precision: small(0, 10), scale: small(1, 0), unsigned },
             "bit" => Self::Bit(small(0, 1)),
             "year" => Self::Year,
@@ -124,8 +129,8 @@ impl Kind {
             Self::Int { bytes: 3 | 4, unsigned: true } => DataType::UInt32,
             Self::Int { unsigned: false, .. } => DataType::Int64,
             Self::Int { unsigned: true, .. } | Self::Bit(_) => DataType::UInt64,
-            Self::Float => DataType::Float32,
-            Self::Double => DataType::Float64,
+            Self::Float { .. } => DataType::Float32,
+            Self::Double { .. } => DataType::Float64,
             Self::Decimal { precision, scale, .. } => {
                 let scale = i8::try_from(*scale).unwrap_or(0);
                 if *precision > 38 { DataType::Decimal256(*precision, scale) } else { DataType::Decimal128((*precision).max(1), scale) }
@@ -151,10 +156,11 @@ impl Kind {
         let takes = match self {
             _ if *data_type == DataType::Null => true,
             Self::Bool | Self::Int { .. } | Self::Bit(_) | Self::Year => int,
-            Self::Float => matches!(data_type, DataType::Float16 | DataType::Float32),
-            Self::Double => int || data_type.is_floating(),
+            Self::Float { rounds } => !rounds && matches!(data_type, DataType::Float16 | DataType::Float32),
+            Self::Double { rounds } => int || !rounds && data_type.is_floating(),
             Self::Decimal { .. } => int || data_type.is_decimal(),
-            Self::Text { .. } | Self::Json => text || data_type.is_nested() && !is_binary(data_type),
+            Self::Json => text || data_type.is_nested() && !json_rounds(data_type),
+            Self::Text { .. } => text || data_type.is_nested(),
             Self::Enum(_) | Self::Set(_) | Self::Checked => text,
             Self::Binary { .. } => is_binary(data_type),
             Self::Date => matches!(data_type, DataType::Date32 | DataType::Date64),
@@ -167,7 +173,13 @@ impl Kind {
             return None;
         }
         Some(match (self, data_type) {
-            (Self::Float, DataType::Float64) => "a double loses digits in it: declare the column DOUBLE, or cast the values to `float` in a `map`",
+            (Self::Float { rounds: true } | Self::Double { rounds: true }, t) if t.is_floating() => {
+                "it would be rounded: declare the column without its count of digits behind the point, or DECIMAL and cast the values in a `map`"
+            }
+            (Self::Json, t) if t.is_nested() => JSON_ROUNDS,
+            (Self::Float { .. }, DataType::Float64) => {
+                "a double loses digits in it: declare the column DOUBLE, or cast the values to `float` in a `map`"
+            }
             (Self::DateTime(_), DataType::Timestamp(..)) => {
                 "an instant (timestamp_ltz) needs a TIMESTAMP column, or a cast to `timestamp` in a `map`"
             }
@@ -186,6 +198,25 @@ pub(super) fn plain(data_type: &DataType) -> &DataType {
         DataType::Dictionary(_, value) => plain(value),
         DataType::RunEndEncoded(_, values) => plain(values.data_type()),
         other => other,
+    }
+}
+
+const JSON_ROUNDS: &str =
+    "in JSON MySQL keeps 15 digits of a decimal: declare the column LONGTEXT, or cast the decimals within to `string` in a `map`";
+
+/// Whether a nested type has decimals that MySQL, which makes doubles of fractions in `JSON` and integers of 64 bits of the others, would change.
+fn json_rounds(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().any(|f| json_rounds(f.data_type())),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::ListView(f) | DataType::LargeListView(f) => {
+            json_rounds(f.data_type())
+        }
+        DataType::Map(f, _) => json_rounds(f.data_type()),
+        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
+            digits_of_decimal(*p, *s) > if *s > 0 { 15 } else { 18 }
+        }
+        DataType::Dictionary(..) | DataType::RunEndEncoded(..) => json_rounds(plain(data_type)),
+        _ => false,
     }
 }
 
@@ -259,6 +290,9 @@ pub(super) fn declared(data_type: &DataType, in_key: bool) -> String {
 
 /// Why no column can be declared for values of an Arrow type; `None` where one can.
 pub(super) fn cannot_hold(data_type: &DataType, is_mariadb: bool) -> Option<String> {
+    if plain(data_type).is_nested() {
+        return (!is_mariadb && json_rounds(data_type)).then(|| JSON_ROUNDS.to_owned());
+    }
     let (DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s)) = plain(data_type) else {
         return None;
     };

@@ -112,7 +112,7 @@ pub(super) async fn columns(session: &mut PgSession, given: Vec<Given>) -> Resul
                UNION ALL SELECT b.place, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE b.typmod END, b.not_null OR t.typnotnull \
                FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
              SELECT b.place, b.typmod, t.oid, t.typname, t.typtype, CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END, e.typname, e.typtype, \
-               bool_or(b.not_null) OVER (PARTITION BY b.place) \
+               bool_or(b.not_null) OVER (PARTITION BY b.place), format_type(t.oid, b.typmod) \
              FROM base b JOIN pg_type t ON t.oid = b.oid LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' \
              WHERE t.typtype <> 'd' ORDER BY b.place",
             values.join(", ")
@@ -127,7 +127,9 @@ pub(super) async fn columns(session: &mut PgSession, given: Vec<Given>) -> Resul
         let declared = names.iter().find(|r| number::<usize>(r, 0) == place).map(|r| text(r, 1)).unwrap_or_default();
         let kind = |r: &Row, i: usize| text(r, i).chars().next().unwrap_or('b');
         let (mut type_id, mut element_id, mut data_type, mut not_null) = (g.oid, 0, None, g.not_null);
+        let mut base = declared.clone();
         if let Some(row) = row {
+            base = text(row, 9);
             let typmod = number(row, 1);
             let of = PgType { oid: number(row, 2), name: text(row, 3), kind: kind(row, 4) };
             not_null |= yes(row, 8);
@@ -144,7 +146,17 @@ pub(super) async fn columns(session: &mut PgSession, given: Vec<Given>) -> Resul
                 }
             }
         }
-        columns.push(Column { name: g.name, declared, type_id, element_id, data_type, not_null, has_default: g.has_default, generated: g.generated });
+        columns.push(Column {
+            name: g.name,
+            declared,
+            base,
+            type_id,
+            element_id,
+            data_type,
+            not_null,
+            has_default: g.has_default,
+            generated: g.generated,
+        });
     }
     Ok(columns)
 }

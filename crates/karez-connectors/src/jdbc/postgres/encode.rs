@@ -7,10 +7,10 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, FixedSizeBinaryArray, Float32Array,
     Float64Array, Int16Array, Int32Array, Int64Array, ListArray, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Time64MicrosecondType, TimestampMicrosecondType};
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, Field, Time64MicrosecondType, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use bytes::BufMut;
-use karez_core::exact::{cast_rows, is_of_day};
+use karez_core::exact::{Misfit, cast_rows, decimal, is_of_day};
 
 use super::super::rows::{hex, json};
 use super::super::server::failure::{Failure, Kind};
@@ -98,8 +98,7 @@ impl Encoder {
 fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, Failure> {
     let server = |e: &dyn std::fmt::Display| Failure::new(Kind::Server, format!("column `{}`: {e}", column.name));
     if array.data_type() == to {
-        of_a_day(array, column)?;
-        not_rounded(array, column)?;
+        unchanged(array, column)?;
         return Ok(ArrayRef::clone(array));
     }
     if array.data_type().is_nested() && *to == DataType::Utf8 {
@@ -109,30 +108,57 @@ fn fitted(array: &ArrayRef, column: &Column, to: &DataType) -> Result<ArrayRef, 
     if let Some((row, why)) = misfits.into_iter().next() {
         return Err(Failure::new(Kind::Row(Some(row)), format!("column `{}` ({}): {why}", column.name, column.declared)));
     }
-    of_a_day(&out, column)?;
-    not_rounded(&out, column)?;
+    unchanged(&out, column)?;
     Ok(out)
 }
 
-/// Refuses a time that is none of a day.
-fn of_a_day(array: &ArrayRef, column: &Column) -> Result<(), Failure> {
-    let Some(times) = array.as_primitive_opt::<Time64MicrosecondType>() else { return Ok(()) };
-    let Some(row) = (0..times.len()).find(|&r| times.is_valid(r) && !is_of_day(times.value(r), 1_000_000)) else { return Ok(()) };
-    Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: {} is no time of a day", column.name, times.value(row))))
+/// Refuses the first row with a value, or an array with one, that the server would change without a word, or that is none.
+fn unchanged(array: &ArrayRef, column: &Column) -> Result<(), Failure> {
+    match misfit(array, column) {
+        None => Ok(()),
+        Some((row, why)) => Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: {why}", column.name))),
+    }
 }
 
-/// Refuses a time with more digits behind the second than its column keeps: the server would round it without a word.
-fn not_rounded(array: &ArrayRef, column: &Column) -> Result<(), Failure> {
-    let micros: &[i64] = match array.data_type() {
-        DataType::Time64(_) => array.as_primitive::<Time64MicrosecondType>().values(),
-        DataType::Timestamp(..) => array.as_primitive::<TimestampMicrosecondType>().values(),
-        _ => return Ok(()),
+fn misfit(array: &ArrayRef, column: &Column) -> Option<(usize, String)> {
+    let first = |why: &dyn Fn(usize) -> Option<String>| (0..array.len()).filter(|r| array.is_valid(*r)).find_map(|r| Some((r, why(r)?)));
+    let unit = types::second_digits(column).map_or(1, |digits| 10_i64.pow(6 - digits));
+    let rounded = |row, micros: i64| {
+        let value = || arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
+        (micros % unit != 0).then(|| format!("{} has more digits behind the second than {}", value(), column.declared))
     };
-    let Some(digits) = types::second_digits(&column.declared) else { return Ok(()) };
-    let unit = 10_i64.pow(6 - digits);
-    let Some(row) = (0..array.len()).find(|&r| array.is_valid(r) && micros[r] % unit != 0) else { return Ok(()) };
-    let value = arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
-    Err(Failure::new(Kind::Row(Some(row)), format!("column `{}`: {value} has more digits behind the second than {}", column.name, column.declared)))
+    match array.data_type() {
+        DataType::List(_) => {
+            let (list, elements) = (array.as_list::<i32>(), types::of_elements(column));
+            // All together, and one by one only where it must be known which.
+            misfit(list.values(), &elements)?;
+            first(&|row| misfit(&list.value(row), &elements).map(|(_, why)| why))
+        }
+        DataType::Time64(_) => {
+            let times = array.as_primitive::<Time64MicrosecondType>().values();
+            let none = |row| (!is_of_day(times[row], 1_000_000)).then(|| format!("{} is no time of a day", times[row]));
+            first(&|row| none(row).or_else(|| rounded(row, times[row])))
+        }
+        DataType::Timestamp(..) => {
+            let instants = array.as_primitive::<TimestampMicrosecondType>().values();
+            first(&|row| rounded(row, instants[row]))
+        }
+        DataType::Utf8 if column.type_id == types::NUMERIC => {
+            // Beyond 127 digits behind the point a text is refused whatever the column keeps.
+            let scale = i8::try_from(types::scale(column)?).unwrap_or(i8::MAX);
+            let texts = array.as_string::<i32>();
+            first(&|row| {
+                let text = texts.value(row).trim();
+                match decimal::parse::<Decimal256Type>(text, DECIMAL256_MAX_PRECISION, scale) {
+                    Err(Misfit::Fraction) => Some(format!("`{text}` has more digits behind the point than {}", column.declared)),
+                    Err(Misfit::Form) if !numeric::is_word(text) => Some(format!("`{text}` is no number")),
+                    // The server finds what is out of range.
+                    _ => None,
+                }
+            })
+        }
+        _ => None,
+    }
 }
 
 /// A column whose values are written one by one.
@@ -203,8 +229,7 @@ impl Cell {
             DataType::Timestamp(..) => Self::Timestamp(array.as_primitive::<TimestampMicrosecondType>().clone()),
             DataType::List(_) => {
                 let list = array.as_list::<i32>().clone();
-                let inside = Column { type_id: column.element_id, element_id: 0, ..column.clone() };
-                let element = Self::of(list.values(), &inside)?;
+                let element = Self::of(list.values(), &types::of_elements(column))?;
                 Self::List(list, column.element_id, Box::new(element))
             }
             _ => return None,
@@ -261,7 +286,7 @@ impl Cell {
                     out.put_i32(-1);
                 } else {
                     let value = a.value(row);
-                    decimal(out, value < 0, &value.unsigned_abs().to_string(), *scale);
+                    put_decimal(out, value < 0, &value.unsigned_abs().to_string(), *scale);
                 }
                 Ok(())
             }
@@ -270,7 +295,7 @@ impl Cell {
                     out.put_i32(-1);
                 } else {
                     let digits = a.value(row).to_string();
-                    decimal(out, digits.starts_with('-'), digits.trim_start_matches('-'), *scale);
+                    put_decimal(out, digits.starts_with('-'), digits.trim_start_matches('-'), *scale);
                 }
                 Ok(())
             }
@@ -321,7 +346,7 @@ fn no_zero(text: &[u8]) -> Result<(), String> {
     }
 }
 
-fn decimal(out: &mut Vec<u8>, negative: bool, digits: &str, scale: i8) {
+fn put_decimal(out: &mut Vec<u8>, negative: bool, digits: &str, scale: i8) {
     let digits = if digits == "0" { "" } else { digits };
     let mut padded = Cow::Borrowed(digits);
     if scale < 0 && !digits.is_empty() {

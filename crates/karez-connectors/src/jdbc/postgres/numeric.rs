@@ -136,21 +136,29 @@ pub(super) fn write(out: &mut Vec<u8>, negative: bool, magnitude: &[u8], scale: 
     }
 }
 
+/// Whether a text stands for one that has no digits: `NaN` or an infinity.
+pub(super) fn is_word(text: &str) -> bool {
+    special(text).is_some()
+}
+
+fn special(text: &str) -> Option<u16> {
+    match text.to_ascii_lowercase().as_str() {
+        "nan" => Some(NAN),
+        "inf" | "infinity" | "+inf" | "+infinity" => Some(INFINITY),
+        "-inf" | "-infinity" => Some(MINUS_INFINITY),
+        _ => None,
+    }
+}
+
 /// Appends a number given as text; false where it is none.
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) -> bool {
-    let special = |out: &mut Vec<u8>, sign: u16| {
+    let text = text.trim();
+    if let Some(sign) = special(text) {
         out.put_u32(8);
         out.put_u32(0);
         out.put_u16(sign);
         out.put_u16(0);
-        true
-    };
-    let text = text.trim();
-    match text.to_ascii_lowercase().as_str() {
-        "nan" => return special(out, NAN),
-        "inf" | "infinity" | "+inf" | "+infinity" => return special(out, INFINITY),
-        "-inf" | "-infinity" => return special(out, MINUS_INFINITY),
-        _ => {}
+        return true;
     }
     let (negative, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

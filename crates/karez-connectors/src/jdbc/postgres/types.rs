@@ -161,19 +161,12 @@ pub(super) fn declared(data_type: &DataType) -> String {
 /// The Arrow type a value must have to be written to a type in binary form, where values of `from` can be brought into it without being changed (those
 /// that do not fit are refused one by one).
 pub(super) fn canonical(from: &DataType, column: &Column) -> Option<DataType> {
-    let plain = match from {
-        DataType::Dictionary(_, value) => value.as_ref(),
-        DataType::RunEndEncoded(_, values) => values.data_type(),
-        other => other,
-    };
+    let plain = plain(from);
     if column.element_id != 0 {
         let (DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _)) = plain else {
             return (*plain == DataType::Null).then(|| array_of(DataType::Null));
         };
-        // Of the types that are made in a database only those that are text have a mapping: enums, citext.
-        let type_id = if column.element_id >= FIRST_OWN && column.data_type.is_some() { TEXT } else { column.element_id };
-        let inside = Column { type_id, element_id: 0, ..column.clone() };
-        return canonical(element.data_type(), &inside).filter(|t| !t.is_nested()).map(array_of);
+        return canonical(element.data_type(), &of_elements(column)).filter(|t| !t.is_nested()).map(array_of);
     }
     let is_integer = plain.is_integer();
     let is_string = is_string(plain);
@@ -210,10 +203,35 @@ pub(super) fn canonical(from: &DataType, column: &Column) -> Option<DataType> {
     }
 }
 
-/// How many digits behind the second a column keeps, as it is declared: `timestamp(3) without time zone`; `None`: as many as there are.
-pub(super) fn second_digits(declared: &str) -> Option<u32> {
-    let (_, rest) = declared.split_once('(')?;
-    rest.split_once(')')?.0.parse().ok().filter(|digits| *digits < 6)
+/// How many digits behind the second a column keeps, as its type is written: `timestamp(3) without time zone`; `None`: as many as there are.
+pub(super) fn second_digits(column: &Column) -> Option<u32> {
+    parameters(column)?.parse().ok().filter(|digits| *digits < 6)
+}
+
+/// How many digits behind the point a numeric keeps, as its type is written: `numeric(10,2)`; `None`: as many as there are.
+pub(super) fn scale(column: &Column) -> Option<i32> {
+    parameters(column)?.split_once(',').map_or(Some(0), |(_, scale)| scale.parse().ok())
+}
+
+fn parameters(column: &Column) -> Option<&str> {
+    let (_, rest) = column.base.split_once('(')?;
+    Some(rest.split_once(')')?.0)
+}
+
+/// An array's column as one for its elements.
+pub(super) fn of_elements(column: &Column) -> Column {
+    // Of the types that are made in a database only those that are text have a mapping: enums, citext.
+    let type_id = if column.element_id >= FIRST_OWN && column.data_type.is_some() { TEXT } else { column.element_id };
+    Column { type_id, element_id: 0, ..column.clone() }
+}
+
+/// The type below a dictionary or runs.
+fn plain(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::Dictionary(_, value) => value,
+        DataType::RunEndEncoded(_, values) => values.data_type(),
+        other => other,
+    }
 }
 
 const fn is_string(data_type: &DataType) -> bool {
@@ -236,17 +254,20 @@ pub(super) fn writes(from: &DataType, column: &Column) -> Result<(), String> {
             _ => no("CAST it in a `map`, or change the column's type"),
         };
     }
-    if column.type_id == NUMERIC && column.element_id == 0 {
-        let scale = column.declared.split_once(',').and_then(|(_, s)| s.trim_end_matches(')').trim().parse::<i32>().ok());
-        let constrained = column.declared.contains('(');
-        let ours = match from {
-            DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s) => i32::from(*s),
-            t if t.is_floating() && constrained => return no("its digits behind the point would be rounded: CAST it to a decimal in a `map`"),
-            _ => 0,
-        };
-        if constrained && ours > scale.unwrap_or(0) {
-            return no("its digits behind the point would be rounded: CAST it in a `map`, or widen the column");
-        }
+    let (from, type_id) = match plain(from) {
+        DataType::List(e) | DataType::LargeList(e) | DataType::FixedSizeList(e, _) => (plain(e.data_type()), column.element_id),
+        from => (from, column.type_id),
+    };
+    let Some(scale) = scale(column).filter(|_| type_id == NUMERIC) else { return Ok(()) };
+    let ours = match from {
+        DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s) => i32::from(*s),
+        t if t.is_floating() => return no("its digits behind the point would be rounded: CAST it to a decimal in a `map`"),
+        t if t.is_integer() => 0,
+        // Of texts each is looked at.
+        _ => return Ok(()),
+    };
+    if ours > scale {
+        return no("its digits behind the point would be rounded: CAST it in a `map`, or widen the column");
     }
     Ok(())
 }

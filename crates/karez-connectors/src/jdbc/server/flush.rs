@@ -53,6 +53,7 @@ impl Flusher {
         let ours = |name: &str, data_type: DataType| Column {
             name: name.to_owned(),
             declared: String::new(),
+            base: String::new(),
             type_id: pool.driver.type_of(&data_type),
             element_id: 0,
             data_type: Some(data_type),

@@ -65,6 +65,8 @@ pub(in super::super) struct Column {
     pub(in super::super) name: String,
     /// Its type in the words of the database, fit for CREATE TABLE and CAST.
     pub(in super::super) declared: String,
+    /// The same of the type that a domain stands for.
+    pub(in super::super) base: String,
     /// The driver's own numbers of its type and, for arrays, of the element's.
     pub(in super::super) type_id: u32,
     pub(in super::super) element_id: u32,

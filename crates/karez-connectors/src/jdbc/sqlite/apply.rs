@@ -189,7 +189,7 @@ impl Moves {
 }
 
 /// The first columns of a row as a JSON object; blobs as hexadecimal digits.
-pub(super) fn row_json<'a>(names: impl Iterator<Item = &'a str>, row: &rusqlite::Row<'_>) -> rusqlite::Result<String> {
+fn row_json<'a>(names: impl Iterator<Item = &'a str>, row: &rusqlite::Row<'_>) -> rusqlite::Result<String> {
     let mut object = serde_json::Map::new();
     for (i, name) in names.enumerate() {
         object.insert(name.to_owned(), json(row.get_ref(i)?));
@@ -201,6 +201,9 @@ fn json(value: ValueRef<'_>) -> serde_json::Value {
     match value {
         ValueRef::Null => serde_json::Value::Null,
         ValueRef::Integer(i) => i.into(),
+        // As `karez_core::row_json` writes them; SQLite has no NaN.
+        ValueRef::Real(f64::INFINITY) => "Infinity".into(),
+        ValueRef::Real(f64::NEG_INFINITY) => "-Infinity".into(),
         ValueRef::Real(r) => r.into(),
         ValueRef::Text(t) => String::from_utf8_lossy(t).into(),
         ValueRef::Blob(b) => hex(b).into(),

@@ -7,15 +7,16 @@ use arrow::array::{
 };
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::compute::{cast, filter};
-use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use chrono::{NaiveDate, NaiveTime, Timelike, Utc};
+use karez_core::dead_letter::row_record;
 use karez_core::exact::{self, Misfit, decimal, per_second};
 use karez_core::{BadRecord, Result};
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
-use super::apply::row_json;
+const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 
 /// Collects the rows of a page.
 pub(super) struct Page {
@@ -23,7 +24,8 @@ pub(super) struct Page {
     columns: Vec<Column>,
     good: Vec<bool>,
     origins: Option<StringBuilder>,
-    bad: Vec<BadRecord>,
+    /// Rows of which a value cannot be read: which, why, and where they are from.
+    bad: Vec<(usize, String, String)>,
     /// About how many bytes the rows hold.
     pub(super) bytes: usize,
 }
@@ -59,9 +61,8 @@ impl Page {
             if let Some(origins) = &mut self.origins {
                 origins.append_value(&origin);
             }
-            if let Some(reason) = wrong {
-                let names = self.schema.fields().iter().take(self.columns.len()).map(|f| f.name().as_str());
-                self.bad.push(BadRecord { reason, origin: Some(origin), raw: None, row: Some(row_json(names, row)?) });
+            if let Some(why) = wrong {
+                self.bad.push((self.good.len() - 1, why, origin));
             }
         }
         Ok(())
@@ -71,6 +72,7 @@ impl Page {
     pub(super) fn finish(self) -> Result<(RecordBatch, Vec<BadRecord>)> {
         let mut arrays =
             self.columns.into_iter().zip(self.schema.fields()).map(|(c, f)| c.finish(f.data_type())).collect::<Result<Vec<ArrayRef>>>()?;
+        let bad = letters(&self.schema, &arrays, self.bad)?;
         arrays.extend(self.origins.map(|mut o| Arc::new(o.finish()) as ArrayRef));
         let rows = self.good.iter().filter(|g| **g).count();
         if rows < self.good.len() {
@@ -78,8 +80,18 @@ impl Page {
             arrays = arrays.iter().map(|a| filter(a, &good)).collect::<Result<_, _>>()?;
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok((RecordBatch::try_new_with_options(self.schema, arrays, &options)?, self.bad))
+        Ok((RecordBatch::try_new_with_options(self.schema, arrays, &options)?, bad))
     }
+}
+
+/// The bad rows, in the types of the columns; what could not be read is left out.
+fn letters(schema: &SchemaRef, columns: &[ArrayRef], bad: Vec<(usize, String, String)>) -> Result<Vec<BadRecord>> {
+    if bad.is_empty() {
+        return Ok(Vec::new());
+    }
+    let nullable: Vec<_> = schema.fields().iter().take(columns.len()).map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let all = RecordBatch::try_new(Arc::new(Schema::new(nullable)), columns.to_vec())?;
+    bad.into_iter().map(|(row, why, origin)| Ok(BadRecord { origin: Some(origin), ..row_record(&all, row, why)? })).collect()
 }
 
 fn size(value: ValueRef<'_>) -> usize {
@@ -170,16 +182,32 @@ impl Column {
                 ValueRef::Text(t) if t.eq_ignore_ascii_case(b"false") => false,
                 _ => return Err(unfit()),
             }),
-            Self::Integer(b, min, max) => match value {
-                ValueRef::Integer(i) if (*min..=*max).contains(&i) => b.append_value(i),
-                _ => return Err(unfit()),
-            },
+            Self::Integer(b, min, max) => {
+                let integer = match value {
+                    ValueRef::Integer(i) => i,
+                    ValueRef::Real(r) if r.is_finite() && r.fract() != 0.0 => return Err(why(Misfit::Fraction)),
+                    // Up to here, and no further, each is one of 64 bits.
+                    ValueRef::Real(r) if (-TWO_TO_63..TWO_TO_63).contains(&r) => r as i64,
+                    ValueRef::Real(_) => return Err(why(Misfit::Size)),
+                    _ => return Err(unfit()),
+                };
+                if !(*min..=*max).contains(&integer) {
+                    return Err(why(Misfit::Size));
+                }
+                b.append_value(integer);
+            }
             Self::Real(b) => b.append_value(match value {
                 ValueRef::Real(r) if *field.data_type() == DataType::Float32 && r.is_finite() && (r as f32).is_infinite() => {
                     return Err(why(Misfit::Size));
                 }
                 ValueRef::Real(r) => r,
                 ValueRef::Integer(i) => i as f64,
+                ValueRef::Text(_) => {
+                    let text = text(value).ok_or_else(unfit)?;
+                    let is_float = *field.data_type() == DataType::Float32;
+                    if is_float { exact::text::float::<Float32Type>(text).map(f64::from) } else { exact::text::float::<Float64Type>(text) }
+                        .map_err(why)?
+                }
                 _ => return Err(unfit()),
             }),
             Self::Decimal128(b, p, s) => {

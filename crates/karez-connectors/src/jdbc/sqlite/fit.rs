@@ -8,7 +8,7 @@ use super::super::dialect::Dialect;
 use super::Sqlite;
 use super::sink::SinkPlan;
 use super::table::Table;
-use super::types;
+use super::types::{self, Affinity};
 
 /// A table and how the rows of a sink go into it.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Fitted {
 pub(super) struct FittedColumn {
     pub(super) name: String,
     pub(super) declared: String,
+    pub(super) affinity: Affinity,
     pub(super) not_null: bool,
     /// Another name of the rowid: takes integers alone.
     pub(super) is_rowid: bool,
@@ -71,9 +72,10 @@ pub(super) fn fit(plan: &SinkPlan, table: &Table) -> Result<Fitted, Error> {
         match table.column(field.name()) {
             Some(c) if c.generated => problems.push(format!("column `{}` is computed by the database; leave it out with a `map`", c.name)),
             Some(c) => {
-                problems.extend(unfit(field.name(), field.data_type(), &c.declared));
+                let affinity = types::affinity(&c.declared, table.strict);
+                problems.extend(unfit(field.name(), field.data_type(), &c.declared, affinity));
                 let is_rowid = table.rowid_alias().is_some_and(|r| r.name == c.name);
-                columns.push(FittedColumn { name: c.name.clone(), declared: c.declared.clone(), not_null: c.not_null, is_rowid });
+                columns.push(FittedColumn { name: c.name.clone(), declared: c.declared.clone(), affinity, not_null: c.not_null, is_rowid });
             }
             None => {
                 let free = table.columns.iter().map(|c| c.name.as_str()).filter(|c| !has(&plan.input, c));
@@ -117,13 +119,12 @@ fn has(schema: &Schema, name: &str) -> bool {
 }
 
 /// Values that would be changed silently.
-fn unfit(name: &str, data_type: &DataType, declared: &str) -> Option<String> {
+fn unfit(name: &str, data_type: &DataType, declared: &str, affinity: Affinity) -> Option<String> {
     let (p, s) = match data_type {
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => (*p, *s),
         _ => return None,
     };
-    let exact = if s <= 0 { 18 } else { types::EXACT_DIGITS };
-    (p > exact && types::rounds_decimals(declared)).then(|| {
+    types::rounds_decimals(p, s, affinity).then(|| {
         format!(
             "column `{name}` is declared {declared}, of which SQLite keeps {} digits, but the values are decimal({p}, {s}): declare it DECIMAL_TEXT({p}, {s})",
             types::EXACT_DIGITS

@@ -19,6 +19,7 @@ use super::connection::{Database, blocking, failed, ours};
 use super::decode::{self, Page};
 use super::encode::Values;
 use super::source::Relation;
+use super::types::Affinity;
 
 /// A look-up as its options describe it.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl Plan {
     }
 
     fn get(&self, connection: &Connection, keys: &RecordBatch) -> Result<Vec<RecordBatch>> {
-        let columns = keys.columns().iter().map(Values::of).collect::<Result<Vec<_>>>()?;
+        let columns = keys.columns().iter().map(|k| Values::of(k, Affinity::None)).collect::<Result<Vec<_>>>()?;
         let mut values = Vec::with_capacity(keys.num_rows() * self.key);
         let mut asked = 0;
         for row in 0..keys.num_rows() {

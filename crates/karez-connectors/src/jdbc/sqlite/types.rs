@@ -96,8 +96,37 @@ pub(super) fn inferred(declared: &str) -> Option<DataType> {
     })
 }
 
-/// Whether SQLite turns decimals written to a column of this declaration into numbers of 15 digits.
-pub(super) fn rounds_decimals(declared: &str) -> bool {
-    let text = ["CHAR", "CLOB", "TEXT", "BLOB"].iter().any(|t| declared.contains(t));
-    declared.contains("INT") || !(text || declared.is_empty() || declared == "ANY")
+/// What SQLite makes of the values written to a column (<https://sqlite.org/datatype3.html>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Affinity {
+    /// Numbers become texts.
+    Text,
+    /// Texts that are numbers become numbers.
+    Numeric,
+    /// Texts that are numbers and integers become fractions.
+    Real,
+    /// Values are kept as they are.
+    None,
+}
+
+/// The affinity of a column by its declaration (upper case), in a table that is `strict` or not.
+pub(super) fn affinity(declared: &str, strict: bool) -> Affinity {
+    let has = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
+    if has(&["INT"]) {
+        Affinity::Numeric
+    } else if has(&["CHAR", "CLOB", "TEXT"]) {
+        Affinity::Text
+    } else if has(&["BLOB"]) || declared.is_empty() || (strict && declared == "ANY") {
+        Affinity::None
+    } else if has(&["REAL", "FLOA", "DOUB"]) {
+        Affinity::Real
+    } else {
+        Affinity::Numeric
+    }
+}
+
+/// Whether SQLite, which keeps 15 digits of a fraction and integers of 64 bits, would change a decimal(p, s).
+pub(super) fn rounds_decimals(precision: u8, scale: i8, affinity: Affinity) -> bool {
+    let integers = affinity == Affinity::Numeric && scale <= 0 && u16::from(precision) + u16::from(scale.unsigned_abs()) <= 18;
+    matches!(affinity, Affinity::Numeric | Affinity::Real) && precision > EXACT_DIGITS && !integers
 }

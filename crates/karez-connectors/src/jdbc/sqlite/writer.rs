@@ -83,7 +83,7 @@ impl Writer {
             Some(first) => {
                 let batch = concat_batches(first.schema_ref(), &self.buffer)?;
                 let (batch, ops) = fold(&batch, &self.fitted.key, &mut self.rejects)?;
-                let values = batch.columns().iter().map(Values::of).collect::<Result<Vec<_>>>()?;
+                let values = batch.columns().iter().zip(&self.fitted.columns).map(|(a, c)| Values::of(a, c.affinity)).collect::<Result<Vec<_>>>()?;
                 let rows = Rows { values, ops, count: batch.num_rows() };
                 (Some(batch), rows)
             }

@@ -128,6 +128,70 @@ async fn an_unsigned_integer_beyond_sqlite_is_a_refused_row() {
 }
 
 #[tokio::test]
+async fn an_integer_that_a_double_does_not_hold_is_a_refused_row() {
+    let base = Base::with("CREATE TABLE t (r DOUBLE, n NUMERIC)");
+    let past = (1 << 53) + 1;
+    let integers = |values: &[i64]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+    let values = [1 << 53, past, i64::MIN, i64::MAX];
+    let rejects = write(&base, &batch(vec![("r", integers(&values)), ("n", integers(&[past; 4]))])).await;
+    assert_eq!(
+        base.rows("SELECT r, n FROM t"),
+        ["9007199254740992.0|9007199254740993", "-9.223372036854775808e18|9007199254740993"]
+            .map(|r| { r.replace("-9.223372036854775808e18", &format!("{:?}", -(2_f64.powi(63)))) })
+    );
+    assert_eq!(rejects.len(), 2);
+    assert!(rejects[0].reason.contains("9007199254740993 has more digits than a double keeps"), "{}", rejects[0].reason);
+}
+
+#[tokio::test]
+async fn a_double_is_all_of_its_digits_in_a_column_of_texts() {
+    let base = Base::with("CREATE TABLE t (d TEXT, f TEXT)");
+    let doubles = [0.1 + 0.2, 9_007_199_254_740_994.0, 1e22, f64::NEG_INFINITY, f64::NAN];
+    let floats = Float32Array::from(vec![0.1, 16_777_216.0, 0.5, f32::INFINITY, 1.0]);
+    write(&base, &batch(vec![("d", Arc::new(Float64Array::from(doubles.to_vec()))), ("f", Arc::new(floats.clone()))])).await;
+    assert_eq!(
+        base.rows("SELECT * FROM t"),
+        ["0.30000000000000004|0.1", "9007199254740994.0|16777216.0", "1e22|0.5", "-Infinity|Infinity", "NULL|1.0"]
+    );
+    let declared = Arc::new(Schema::new(vec![Field::new("d", DataType::Float64, true), Field::new("f", DataType::Float32, true)]));
+    let (back, bad) = read(&json!({ "url": base.url(), "table": "t" }), Some(&declared)).await;
+    assert_eq!(bad, []);
+    assert_eq!(back.column(0).as_ref(), &Float64Array::from(doubles.map(|d| (!d.is_nan()).then_some(d)).to_vec()) as &dyn Array);
+    assert_eq!(back.column(1).as_ref(), &floats as &dyn Array);
+}
+
+#[tokio::test]
+async fn a_text_that_sqlite_would_make_another_number_of_is_a_refused_row() {
+    for (declared, texts, kept) in [
+        ("INTEGER", ["7", "-7", "1.5", "x", "2013-01-31", ""].as_slice(), 6),
+        ("NUMERIC", &["010.000", " 7 ", "+7", "-0", "1e5", "99999999999999999999", "5.0", ".5", "0.1234567890123456"], 0),
+        ("REAL", &["1.5", "7.0", "7", "07.0", "Infinity"], 3),
+        ("DATE", &["2013-01-31", "2013", "02013"], 2),
+        ("VARCHAR(9)", &["010.000", " 7 ", "1e5"], 3),
+        ("", &["010.000"], 1),
+    ] {
+        let base = Base::with(&format!("CREATE TABLE t (v {declared})"));
+        let rejects = write(&base, &batch(vec![("v", Arc::new(StringArray::from(texts.to_vec())))])).await;
+        assert_eq!(rejects.len(), texts.len() - kept, "{declared}: {rejects:?}");
+        assert!(rejects.iter().all(|r| r.reason.contains("SQLite would make another number of the text")), "{rejects:?}");
+        assert!(base.rows("SELECT v FROM t").iter().all(|v| texts.contains(&v.as_str())), "{declared}");
+    }
+}
+
+#[tokio::test]
+async fn a_decimal_with_more_digits_than_a_column_of_doubles_keeps_is_refused_before_the_job_starts() {
+    let decimals = Decimal128Array::from(vec![123_456_789_012_345_678]).with_precision_and_scale(18, 0).unwrap();
+    let rows = batch(vec![("v", Arc::new(decimals))]);
+    let base = Base::with("CREATE TABLE t (v DOUBLE)");
+    let input = karez_core::StreamSchema::append_only(rows.schema());
+    let error = super::try_sink(&table_config(&base), &input).err().unwrap();
+    assert!(error.contains("declare it DECIMAL_TEXT(18, 0)"), "{error}");
+    let base = Base::with("CREATE TABLE t (v INTEGER)");
+    assert_eq!(write(&base, &rows).await, []);
+    assert_eq!(base.rows("SELECT v FROM t"), ["123456789012345678"]);
+}
+
+#[tokio::test]
 async fn a_value_that_does_not_fit_its_column_is_a_bad_record_with_column_and_rowid() {
     let base = Base::with(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, day DATE, price DECIMAL(6, 2), name TEXT);
@@ -148,7 +212,42 @@ async fn a_value_that_does_not_fit_its_column_is_a_bad_record_with_column_and_ro
         ]
     );
     assert_eq!(bad[0].origin.as_deref(), Some("table=t id=2"));
-    assert_eq!(bad[0].row.as_deref(), Some(r#"{"id":2,"n":"five","day":"2013-01-01","price":1,"name":"b"}"#));
+    assert_eq!(bad[0].row.as_deref(), Some(r#"{"id":2,"day":"2013-01-01","price":1.00,"name":"b"}"#));
+}
+
+/// A declared column as it is read: the values, and the reasons and rows of the letters.
+async fn read_as(data_type: DataType, values: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let base = Base::with(&format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t (v) VALUES {values}"));
+    let declared = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("v", data_type, true)]));
+    let (good, bad) = read(&json!({ "url": base.url(), "table": "t" }), Some(&declared)).await;
+    let rows = bad.iter().map(|b| b.row.clone().unwrap()).collect();
+    (column(&[good], "v"), bad.into_iter().map(|b| b.reason).collect(), rows)
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_left_out_of_its_letter() {
+    let (_, reasons, rows) = read_as(DataType::Timestamp(TimeUnit::Millisecond, None), "(1700000000)").await;
+    assert!(reasons[0].starts_with("column `v`: 1700000000 (INTEGER) is not a timestamp"), "{reasons:?}");
+    assert_eq!(rows, [r#"{"id":1}"#]);
+    assert_eq!(read_as(DataType::Utf8, "(x'ff')").await.2, [r#"{"id":1}"#]);
+    assert_eq!(read_as(DataType::Decimal128(10, 2), "(9e999), (-9e999)").await.2, [r#"{"id":1}"#, r#"{"id":2}"#]);
+    let base = Base::with("CREATE TABLE t (id INTEGER PRIMARY KEY, r REAL, b BLOB, n INT); INSERT INTO t VALUES (1, 9e999, x'00ff', 'x')");
+    let (_, bad) = read(&json!({ "url": base.url(), "table": "t" }), None).await;
+    assert_eq!(bad[0].row.as_deref(), Some(r#"{"id":1,"r":"Infinity","b":"00ff"}"#));
+}
+
+#[tokio::test]
+async fn a_whole_real_is_an_integer_and_a_text_of_a_number_a_double() {
+    let (good, reasons, _) = read_as(DataType::Int32, "(2.0), (2147483647.0), (2.5), (2147483648.0), (9e999), ('2')").await;
+    assert_eq!(good, ["2", "2147483647"]);
+    let why = ["2.5 (REAL) has more digits behind the point than int keeps", "2147483648 (REAL) is out of the range of int"];
+    assert_eq!(reasons[..2], why.map(|why| format!("column `v`: {why}")));
+    assert_eq!(reasons.len(), 4);
+    assert_eq!(read_as(DataType::Int64, "(9223372036854775808.0), (-9223372036854775808.0)").await.0, ["-9223372036854775808"]);
+    let (good, reasons, _) = read_as(DataType::Float64, "('1.239'), ('1e3'), ('x'), ('1e999')").await;
+    assert_eq!(good, ["1.239", "1000.0"]);
+    assert_eq!(reasons, ["column `v`: 'x' (TEXT) is not a double", "column `v`: '1e999' (TEXT) is out of the range of double"]);
+    assert_eq!(read_as(DataType::Float32, "('0.1')").await.0, ["0.1"]);
 }
 
 #[tokio::test]
@@ -175,7 +274,7 @@ async fn a_declared_schema_narrows_and_its_not_null_is_checked() {
     assert_eq!(column(&[good], "n"), ["127"]);
     assert_eq!(
         bad.iter().map(|b| b.reason.as_str()).collect::<Vec<_>>(),
-        ["column `n`: 128 (INTEGER) is not a tinyint", "column `n`: is null, but the column is `not null`"]
+        ["column `n`: 128 (INTEGER) is out of the range of tinyint", "column `n`: is null, but the column is `not null`"]
     );
 }
 

@@ -114,6 +114,47 @@ on_both! {
         );
     }
 
+    async fn decimals_within_json_are_kept_or_refused_before_the_job_starts(base: &Base) {
+        let nested = |precision, scale| {
+            let decimals = Decimal128Array::from(vec![12_345]).with_precision_and_scale(precision, scale).unwrap();
+            let fields = vec![Arc::new(Field::new("d", decimals.data_type().clone(), true))];
+            RecordBatch::try_from_iter([("v", Arc::new(StructArray::new(fields.into(), vec![Arc::new(decimals)], None)) as ArrayRef)]).unwrap()
+        };
+        let check = async |table: &str, batch: RecordBatch| {
+            let config = base.sink(json!({ "table": table, "createTable": true }));
+            try_sink(&config, &StreamSchema::append_only(batch.schema())).unwrap().check().await.map_err(|e| e.to_string())
+        };
+        base.sql("CREATE TABLE kept (v JSON);\nCREATE TABLE texts (v LONGTEXT)").await;
+        for table in ["kept", "missing"] {
+            for (precision, scale) in [(16, 1), (19, 0)] {
+                let checked = check(table, nested(precision, scale)).await;
+                if base.server == karez_testkit::Server::Mariadb {
+                    checked.unwrap();
+                } else {
+                    let error = checked.unwrap_err();
+                    assert!(error.contains("declare the column LONGTEXT, or cast the decimals within to `string`"), "{error}");
+                }
+            }
+            check(table, nested(15, 3)).await.unwrap();
+            check(table, nested(18, 0)).await.unwrap();
+        }
+        assert_eq!(write(&base.sink(json!({ "table": "texts" })), &[nested(38, 3)]).await, []);
+        assert_eq!(base.rows("SELECT v FROM texts").await, ["{\"d\":12.345}"]);
+    }
+
+    async fn a_column_that_rounds_its_doubles_is_refused_before_the_job_starts(base: &Base) {
+        base.sql("CREATE TABLE t (d DOUBLE(10, 2), f FLOAT(7, 2), i DOUBLE(10, 2))").await;
+        let columns: [(&str, ArrayRef); 3] = [
+            ("d", Arc::new(Float64Array::from(vec![0.125]))),
+            ("f", Arc::new(Float32Array::from(vec![0.125]))),
+            ("i", Arc::new(Int32Array::from(vec![7]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let error = try_sink(&base.sink(json!({})), &StreamSchema::append_only(batch.schema())).unwrap().check().await.unwrap_err().to_string();
+        assert_eq!(error.matches("it would be rounded").count(), 2, "{error}");
+        assert_eq!(write(&base.sink(json!({})), &[batch.project(&[2]).unwrap()]).await, []);
+    }
+
     async fn types_of_the_server_alone_are_read_and_written(base: &Base) {
         base.sql("CREATE TABLE t (id INT PRIMARY KEY, m MEDIUMINT UNSIGNED, y YEAR, one BIT(1), bits BIT(12), c CHAR(5), latin VARCHAR(9) CHARACTER SET latin1, e ENUM('a','b''c'),
                   s SET('x','y'), j JSON, fixed BINARY(3), clock TIME);

@@ -325,6 +325,23 @@ async fn a_user_who_may_only_insert_writes_at_least_once_and_is_told_why_not_exa
 }
 
 #[tokio::test]
+async fn rows_that_are_all_key_are_put_in_without_the_right_to_update() {
+    let db = Db::with("CREATE TABLE t (id bigint PRIMARY KEY)").await;
+    db.run(&format!("GRANT USAGE ON SCHEMA {} TO plain; GRANT INSERT ON t TO plain", db.schema)).await;
+    let config = json!({ "url": db.url.replace("karez:karez@", "plain:plain@"), "table": "t", "key": ["id"], "guarantee": "at-least-once" });
+    let ids = rows(&[(1, "")]).project(&[0]).unwrap();
+    let sink = try_sink(&config, &StreamSchema::append_only(ids.schema())).unwrap();
+    let refused = sink.check().await.unwrap_err().to_string();
+    assert!(refused.contains("GRANT the user SELECT and INSERT ON t"), "{refused}");
+    db.run("GRANT SELECT ON t TO plain").await;
+    sink.check().await.unwrap();
+    let mut process = Process::start(&config, ids.schema(), 1, 1, &[]).await;
+    process.write(0, ids).await;
+    process.barrier(1).await;
+    assert_eq!((db.count("t").await, process.rejects), (1, vec![]));
+}
+
+#[tokio::test]
 async fn a_right_that_is_missing_is_said_before_the_job_starts() {
     let db = Db::with("CREATE TABLE t (id bigint PRIMARY KEY, name text, at timestamptz NOT NULL DEFAULT now())").await;
     let (schema, url) = (&db.schema, db.url.replace("karez:karez@", "plain:plain@"));

@@ -1,9 +1,10 @@
 //! Every type both ways.
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Int64Array, ListArray, NullArray, StringArray, StringDictionaryBuilder, StructArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array,
+    Array, ArrayBuilder, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Float64Array, Int8Array,
+    Int16Array, Int32Array, Int64Array, ListArray, ListBuilder, NullArray, StringArray, StringBuilder, StringDictionaryBuilder, StructArray,
+    Time64MicrosecondArray, Time64MicrosecondBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder, TimestampMillisecondArray,
+    TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, TimeUnit, i256};
 use arrow::record_batch::RecordBatch;
@@ -207,6 +208,67 @@ async fn a_numeric_is_read_as_declared_also_as_text() {
     assert_eq!(column(&batches, "b"), ["1.5", "2.0"]);
     assert_eq!(batches[0].column(2).data_type(), &DataType::Utf8);
     assert_eq!(batches[0].column(0).null_count(), 0);
+}
+
+#[tokio::test]
+async fn a_text_or_array_that_would_be_rounded_is_a_refused_row() {
+    fn lists<B: ArrayBuilder>(elements: B, mut append: impl FnMut(&mut B, usize)) -> ArrayRef {
+        let mut lists = ListBuilder::new(elements);
+        for row in 1..=7 {
+            append(lists.values(), row);
+            lists.append(true);
+        }
+        Arc::new(lists.finish())
+    }
+    let odd = |row, at| i64::from(row == at);
+    let texts = |at| (1..=7).map(move |row| if row == at { "1.239" } else { "1.230" });
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int32Array::from_iter_values(1..=7))),
+        ("price", Arc::new(StringArray::from_iter_values(texts(2)))),
+        ("prices", lists(StringBuilder::new(), |b, row| b.append_value(if row == 3 { "0.001" } else { "NaN" }))),
+        ("at", lists(TimestampMicrosecondBuilder::new(), |b, row| b.append_value(1_000 + odd(row, 4)))),
+        ("instants", lists(TimestampMicrosecondBuilder::new().with_timezone("UTC"), |b, row| b.append_value(1_000_000 + odd(row, 5)))),
+        ("clock", lists(Time64MicrosecondBuilder::new(), |b, row| b.append_value(1_000 + odd(row, 6)))),
+        ("fee", Arc::new(StringArray::from_iter_values(texts(7)))),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
+    for binary in ["", ", more interval"] {
+        let db = Db::with(&format!(
+            "CREATE DOMAIN cents AS numeric(10, 2); CREATE TABLE t (id int, price numeric(10, 2), prices numeric(10, 2)[], at timestamp(3)[], \
+             instants timestamptz(0)[], clock time(3)[], fee cents{binary})"
+        ))
+        .await;
+        let more = (!binary.is_empty()).then(|| ("more", Arc::new(StringArray::from(vec!["PT1S"; 7])) as ArrayRef, true));
+        let all = batch.schema().fields().iter().zip(batch.columns()).map(|(f, c)| (f.name().clone(), Arc::clone(c), true)).collect::<Vec<_>>();
+        let all = all.into_iter().chain(more.map(|(n, c, nullable)| (n.to_owned(), c, nullable)));
+        let all = RecordBatch::try_from_iter_with_nullable(all).unwrap();
+        let mut process = Process::start(&db.config(json!({ "table": "t" })), all.schema(), 1, 1, &[]).await;
+        process.write(0, all).await;
+        let manifest = process.barrier(1).await;
+        process.commit(1, &manifest).await;
+        assert_eq!(db.rows("SELECT id, price, prices, at, fee FROM t").await, ["1|1.23|{NaN}|{\"1970-01-01 00:00:00.001\"}|1.23"]);
+        for (name, bad) in ["price", "prices", "at", "instants", "clock", "fee"].iter().zip(&process.rejects) {
+            assert!(bad.reason.contains(&format!("column `{name}`: ")) && bad.reason.contains("more digits behind the"), "{name}: {}", bad.reason);
+        }
+        assert_eq!(process.rejects.len(), 6);
+    }
+}
+
+#[tokio::test]
+async fn arrays_and_domains_that_would_be_rounded_are_refused_before_the_job_starts() {
+    let db = Db::with("CREATE DOMAIN cents AS numeric(10, 2); CREATE TABLE t (a numeric(10, 2)[], b numeric(3, 0)[], c cents)").await;
+    let decimal = DataType::Decimal128(10, 3);
+    let schema = schema_of(vec![
+        Field::new("a", DataType::new_list(decimal.clone(), true), true),
+        Field::new("b", DataType::new_list(DataType::Float64, true), true),
+        Field::new("c", decimal, true),
+    ]);
+    let sink = try_sink(&db.config(json!({ "table": "t" })), &karez_core::StreamSchema::append_only(schema)).unwrap();
+    let error = sink.check().await.err().unwrap().to_string();
+    for part in ["column `a` (numeric(10,2)[]): cannot take", "column `b` (numeric(3,0)[]): cannot take", "column `c` (cents): cannot take"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(error.matches("would be rounded").count(), 3, "{error}");
 }
 
 #[tokio::test]
