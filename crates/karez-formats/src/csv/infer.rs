@@ -1,8 +1,9 @@
 //! Guessing column types from the first records.
 
-use arrow::array::types::TimestampMillisecondType;
-use arrow::compute::kernels::cast_utils::Parser;
+use arrow::array::timezone::Tz;
+use arrow::array::types::Float64Type;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use karez_core::exact::text;
 
 use super::split::{Splitter, Step};
 use super::{CsvOptions, NullMarkers};
@@ -105,7 +106,8 @@ fn guess_of(value: &str) -> Guess {
         return if keeps_all && value.parse::<i64>().is_ok() { Guess::Bigint } else { Guess::Text };
     }
     let is_date = bytes.len() >= 10 && bytes[4] == b'-' && bytes[7] == b'-' && digits.len() == bytes.len();
-    if is_date && TimestampMillisecondType::parse(value).is_some() {
+    // Of the finest unit, to which a column may be widened.
+    if is_date && "+00:00".parse::<Tz>().is_ok_and(|utc| text::timestamp(value, &utc, TimeUnit::Nanosecond).is_ok()) {
         let fraction = value.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
         return match (bytes.len(), fraction) {
             (10, _) => Guess::Date,
@@ -114,5 +116,5 @@ fn guess_of(value: &str) -> Guess {
             _ => Guess::Timestamp(TimeUnit::Nanosecond),
         };
     }
-    if numeric && value.parse::<f64>().is_ok() { Guess::Double } else { Guess::Text }
+    if numeric && text::float::<Float64Type>(value).is_ok() { Guess::Double } else { Guess::Text }
 }

@@ -200,6 +200,16 @@ fn types_are_inferred_from_values_and_null_markers_do_not_count() {
     assert_eq!(types, [DataType::Int64, DataType::Float64, DataType::Boolean, timestamp, DataType::Date32, TEXT, TEXT, TEXT]);
 }
 
+#[test]
+fn what_no_type_holds_as_it_is_is_inferred_as_text() {
+    for value in ["1e999", "9223372036854775808", "2016-12-31T23:59:60", "2024-01-01T00:00:00.0123456789", "9999-12-31", "2024-02-30"] {
+        let text = format!("{value}\n");
+        let mut inference = Inference::new(1);
+        assert_eq!(inference.look(text.as_bytes(), true, 1, &CsvOptions::default()), 1);
+        assert_eq!(inference.schema(&["a".to_owned()]).field(0).data_type(), &TEXT, "{value}");
+    }
+}
+
 /// Text that is hard on a CSV reader.
 fn field() -> impl Strategy<Value = String> {
     proptest::collection::vec(prop_oneof![Just('a'), Just('"'), Just(','), Just('\n'), Just('\r'), Just('é'), Just(' ')], 0..6)
