@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, Tim
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
+use memchr::memchr2;
 
 use super::decimal::Number;
 use super::{Misfit, is_of_day, per_second, text};
@@ -359,9 +360,9 @@ impl Plain {
         while let [byte, behind @ ..] = rest {
             rest = match byte {
                 b'"' => {
-                    let Some(end) = text_end(behind) else { return false };
+                    let Some((end, has_escapes)) = text_end(behind) else { return false };
                     let (text, behind) = behind.split_at(end);
-                    if !self.is_plain_text(text) {
+                    if !self.is_plain_text(text, has_escapes) {
                         return false;
                     }
                     &behind[1..]
@@ -393,9 +394,9 @@ impl Plain {
         is_short && is_all_digits(whole) && is_all_digits(fraction)
     }
 
-    fn is_plain_text(&self, text: &[u8]) -> bool {
+    fn is_plain_text(&self, text: &[u8], has_escapes: bool) -> bool {
         // An escape may stand for a digit.
-        if text.contains(&b'\\') {
+        if has_escapes {
             return !self.texts_are_numbers && self.second_digits.is_none() && !self.has_dates && !self.has_bytes;
         }
         if self.has_bytes && text.len() % 2 == 1 && text.iter().all(u8::is_ascii_hexdigit) {
@@ -417,14 +418,15 @@ impl Plain {
     }
 }
 
-/// Where the quotation mark stands that closes a text; `None` if nothing does.
-fn text_end(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
+/// Where the quotation mark stands that closes a text, and whether there are escapes before; `None` if nothing closes it.
+fn text_end(text: &[u8]) -> Option<(usize, bool)> {
+    let (mut at, mut has_escapes) = (0, false);
     loop {
-        at += text.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        at += memchr2(b'"', b'\\', text.get(at..)?)?;
         if text[at] == b'"' {
-            return Some(at);
+            return Some((at, has_escapes));
         }
+        has_escapes = true;
         at += 2;
     }
 }
