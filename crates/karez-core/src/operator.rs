@@ -48,6 +48,9 @@ pub struct OutputPort {
 /// The name of an operator's first output.
 pub const MAIN: &str = "main";
 
+/// Begins what an [`OperatorSpec::identity`] has had in the end only since some build.
+pub const IDENTITY_DETAIL: &str = " with states ";
+
 /// An operator as planned: validated against its inputs; makes running operators that cannot meet a bad spec.
 pub trait OperatorSpec: Send + Sync + 'static {
     /// The outputs; the first is the main one.
@@ -91,7 +94,8 @@ pub trait OperatorSpec: Send + Sync + 'static {
         None
     }
 
-    /// What its state depends on (key columns, aggregate texts, window): compared with the manifest's when state is restored.
+    /// What its state depends on (key columns, aggregate texts, window): compared with the manifest's when state is restored. What stands behind
+    /// [`IDENTITY_DETAIL`] is compared only with manifests that have it, too: those of older builds may not.
     fn identity(&self) -> String {
         String::new()
     }

@@ -1,5 +1,6 @@
 //! [`Aggregate`]: one call of an aggregate function.
 
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
@@ -107,6 +108,14 @@ impl Aggregate {
     /// The function's name, in lower case.
     pub fn function(&self) -> &str {
         self.function.fun().name()
+    }
+
+    /// The type of the total in the partial states of a sum of decimals, where it has more bits than the values. Builds that added up in the type of the
+    /// result wrote other states for the same call, which are not to be read as these.
+    pub fn widened(&self) -> Option<&DataType> {
+        let (values, total) = (self.arguments.first()?.data_type(), self.state_fields.first()?.data_type());
+        let decimals = self.function() == "sum" && values.is_decimal() && total.is_decimal();
+        (decimals && discriminant(values) != discriminant(total)).then_some(total)
     }
 
     /// The types of the columns of a partial state: states of other types are not to be read as these. Where one is bytes, whose inside nobody knows, those

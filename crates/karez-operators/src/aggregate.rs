@@ -128,7 +128,7 @@ impl OperatorSpec for AggregateSpec {
     }
 
     fn identity(&self) -> String {
-        format!("{} {}", self.aggregates.identity(), if self.bounded { "at the end" } else { "running" })
+        format!("{} {}{}", self.aggregates.identity(), if self.bounded { "at the end" } else { "running" }, self.aggregates.states())
     }
 
     fn create(&self, context: OperatorContext<'_>) -> Result<Box<dyn Operator>> {

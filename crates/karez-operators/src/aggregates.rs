@@ -8,7 +8,7 @@ use arrow::compute::take;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use karez_core::config::{ConfigError, ConfigErrors};
-use karez_core::operator::{Determinism, Distribution};
+use karez_core::operator::{Determinism, Distribution, IDENTITY_DETAIL};
 use karez_core::schema::is_hidden;
 use karez_core::{Output, Result};
 use karez_expr::{Aggregate, AggregateExpr, AggregateInput, ExprError, GroupTable};
@@ -108,12 +108,18 @@ impl Aggregates {
         }
     }
 
-    /// Keys with their types, and the aggregates with those of their states, for [`karez_core::OperatorSpec::identity`]: the bytes of a state do not say them.
+    /// Keys with their types and the texts of the aggregates, for [`karez_core::OperatorSpec::identity`]; behind a sum of decimals that is kept in more
+    /// bits than its values, the type in which it is.
     pub(crate) fn identity(&self) -> String {
         let keys: Vec<String> = self.key_schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
-        let states = |e: &AggregateExpr| e.calls().iter().map(Aggregate::state_types).collect::<Vec<_>>().join("; ");
-        let named: Vec<String> = self.named.iter().map(|(name, e)| format!("{name} = {} in {}", e.text(), states(e))).collect();
+        let widened = |e: &AggregateExpr| e.calls().iter().filter_map(Aggregate::widened).map(|t| format!(" in {t}")).collect::<String>();
+        let named: Vec<String> = self.named.iter().map(|(name, e)| format!("{name} = {}{}", e.text(), widened(e))).collect();
         format!("keyBy [{}] aggregates [{}]", keys.join(", "), named.join(", "))
+    }
+
+    /// The types of the states, for an identity whose state does not say them itself.
+    pub(crate) fn states(&self) -> String {
+        format!("{IDENTITY_DETAIL}[{}]", self.calls().map(Aggregate::state_types).collect::<Vec<_>>().join("; "))
     }
 
     /// Computes keys and arguments of a batch. Rows on which an argument fails are rejected; the good rows come second.

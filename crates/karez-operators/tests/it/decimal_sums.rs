@@ -215,9 +215,9 @@ fn state_of_values_of_another_type_is_not_taken_for_that_of_these() {
         let config = json!({ "keyBy": ["k"], "aggregates": { "s": aggregate } });
         plan("aggregate", config, &[amounts(v)]).unwrap().identity()
     };
-    let of = |aggregate: &str, state: &str| format!("keyBy [k: Int64] aggregates [s = {aggregate} in {state}] running");
+    let of = |aggregate: &str, states: &str| format!("keyBy [k: Int64] aggregates [s = {aggregate}] running with states [{states}]");
     assert_eq!(identity(DataType::Decimal128(28, 2), "sum(v)"), of("sum(v)", "Decimal128(38, 2)"));
-    assert_eq!(identity(DataType::Decimal128(29, 2), "sum(v)"), of("sum(v)", "Decimal256(76, 2)"));
+    assert_eq!(identity(DataType::Decimal128(29, 2), "sum(v)"), of("sum(v) in Decimal256(76, 2)", "Decimal256(76, 2)"));
     for aggregate in ["max(v)", "sum(v)", "avg(v)", "sum(distinct v)", "median(v)", "approx_distinct(v)"] {
         let [narrow, wide] = [2, 3].map(|scale| identity(DataType::Decimal128(10, scale), aggregate));
         assert_ne!(narrow, wide);

@@ -217,7 +217,7 @@ fn the_identity_names_keys_with_types_window_and_aggregates() {
     let identity = plan("window-aggregate", tumbling(), &[orders()]).unwrap().identity();
     assert_eq!(
         identity,
-        r#"keyBy [user_id: Int64] aggregates [n = count(*) in Int64, total = sum(amount) in Float64] window tumbling 10s offset 0s zone none time Event"#
+        r#"keyBy [user_id: Int64] aggregates [n = count(*), total = sum(amount)] window tumbling 10s offset 0s zone none time Event"#
     );
 }
 

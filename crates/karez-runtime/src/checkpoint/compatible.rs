@@ -1,6 +1,7 @@
 //! Whether a job can go on from a checkpoint: what does not match is refused with the node's name (decision 15).
 
 use karez_core::error::did_you_mean;
+use karez_core::operator::IDENTITY_DETAIL;
 use karez_core::{Error, Result};
 
 use super::manifest::{JobNode, JobShape, Manifest, NodeRole};
@@ -62,7 +63,8 @@ fn same_node(part: &Stored<'_>, node: &JobNode) -> Result<()> {
         ))
         .at(part.name));
     }
-    if part.identity != node.identity {
+    let is_older = |identity: &str| node.identity.strip_prefix(identity).is_some_and(|detail| detail.starts_with(IDENTITY_DETAIL));
+    if part.identity != node.identity && !is_older(part.identity) {
         return Err(Error::user(format!(
             "its state was made by `{}`, and the job now says `{}`; the one cannot go on from the other: undo the change, give the node another name, or start with --fresh",
             part.identity, node.identity

@@ -492,6 +492,15 @@ fn what_does_not_match_the_checkpoint_is_refused_with_the_nodes_name() {
     refused(&shape(&[("sum", NodeRole::Operator, "deduplicate", "sum(x)"), sink]), "sum", "deduplicate");
     refused(&shape(&[("sum", NodeRole::Operator, "window-aggregate", "max(x)"), sink]), "sum", "max(x)");
     refused(&shape(&[("sums", NodeRole::Operator, "window-aggregate", "sum(x)"), sink]), "sum", "renamed to `sums`");
+    let detailed = |identity| shape(&[("sum", NodeRole::Operator, "window-aggregate", identity), sink]);
+    assert!(check_compatible(&manifest, &detailed("sum(x) with states [Int64]"), false).is_ok(), "an older build did not say the states");
+    refused(&detailed("sum(x) + 1 with states [Int64]"), "sum", "sum(x) + 1");
+    let mut newer = manifest.clone();
+    newer.operators.get_mut("sum").unwrap().identity = "sum(x) with states [Int64]".into();
+    assert!(check_compatible(&newer, &detailed("sum(x) with states [Int64]"), false).is_ok());
+    for other in ["sum(x) with states [Float64]", "sum(x)"] {
+        assert!(check_compatible(&newer, &detailed(other), false).is_err(), "{other}");
+    }
     refused(&shape(&[operator]), "out", "--allow-non-restored-state");
     let left = check_compatible(&manifest, &shape(&[operator]), true).unwrap();
     assert!(left.len() == 1 && left[0].contains("`out`"), "{left:?}");
