@@ -3,11 +3,13 @@
 use std::fmt::LowerExp;
 use std::sync::Arc;
 
+use arrow::array::timezone::Tz;
 use arrow::array::types::{ArrowPrimitiveType, Decimal128Type, Decimal256Type, DecimalType, Float32Type, Float64Type};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, FixedSizeBinaryBuilder, Int32Builder, ListArray, MapArray, PrimitiveArray, StringArray,
-    StringBuilder, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryBuilder, Int32Builder, ListArray, MapArray, PrimitiveArray, StringArray, StringBuilder,
+    StructArray, new_null_array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{can_cast_types, cast as arrow_cast, concat};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int32Type, Int64Type};
@@ -74,23 +76,18 @@ pub fn cast(array: &ArrayRef, to: &Field) -> Result<ArrayRef, String> {
         }
         (T::List(_), T::List(item)) => {
             let list = array.as_list::<i32>();
-            // Not those of rows before and behind, which a slice shares.
-            let (first, end) = (list.value_offsets()[0] as usize, list.value_offsets()[list.len()] as usize);
-            let values = cast(&list.values().slice(first, end - first), item)?;
-            let offsets = list.offsets().iter().map(|o| o - list.value_offsets()[0]).collect::<Vec<_>>();
-            let offsets = arrow::buffer::OffsetBuffer::new(offsets.into());
+            let (values, offsets) = own(list.values(), list.offsets());
+            let values = cast(&values, item)?;
             Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, list.nulls().cloned()).map_err(reason)?))
         }
         (from, T::List(_)) if let Some(item) = item(from) => cast(&arrow_cast(array, &T::List(Arc::clone(item))).map_err(reason)?, to),
         (T::Map(_, _), T::Map(field, sorted)) => {
             let map = array.as_map();
             let Some((key, value)) = entries(field) else { return Err("a map of no keys and values".to_owned()) };
-            let (first, end) = (map.value_offsets()[0] as usize, map.value_offsets()[map.len()] as usize);
-            let within = |all: &ArrayRef, field| cast(&all.slice(first, end - first), field);
-            let columns = vec![within(map.keys(), key)?, within(map.values(), value)?];
+            let (keys, offsets) = own(map.keys(), map.offsets());
+            let (values, _) = own(map.values(), map.offsets());
+            let columns = vec![cast(&keys, key)?, cast(&values, value)?];
             let pairs = StructArray::try_new(Fields::from(vec![Arc::clone(key), Arc::clone(value)]), columns, None).map_err(reason)?;
-            let offsets = map.offsets().iter().map(|o| o - map.value_offsets()[0]).collect::<Vec<_>>();
-            let offsets = arrow::buffer::OffsetBuffer::new(offsets.into());
             Ok(Arc::new(MapArray::try_new(Arc::clone(field), offsets, pairs, map.nulls().cloned(), *sorted).map_err(reason)?))
         }
         (T::Utf8 | T::LargeUtf8 | T::Utf8View, other) => parse_texts(array, other),
@@ -132,6 +129,13 @@ fn cast_half(array: &ArrayRef, first: usize, to: &Field, parts: &mut Vec<ArrayRe
             cast_half(&array.slice(half, array.len() - half), first + half, to, parts, misfits);
         }
     }
+}
+
+/// The values of lists, without those of rows before and behind, which a slice shares; and where each list begins among them.
+fn own(values: &ArrayRef, offsets: &OffsetBuffer<i32>) -> (ArrayRef, OffsetBuffer<i32>) {
+    let (first, end) = (offsets[0], offsets[offsets.len() - 1]);
+    let begins = offsets.iter().map(|offset| offset - first).collect::<Vec<_>>();
+    (values.slice(first as usize, (end - first) as usize), OffsetBuffer::new(begins.into()))
 }
 
 /// The item of a list, of whatever kind.
@@ -221,16 +225,10 @@ fn changed_to_infinite(array: &ArrayRef, floats: &ArrayRef) -> Result<Option<usi
 
 /// The first row whose value is not what it was. Zero is zero, whatever its sign.
 fn first_change(array: &ArrayRef, again: &ArrayRef) -> Result<Option<usize>, String> {
-    let changed = if array.data_type().is_floating() {
-        let (was, is) = (doubles(array)?, doubles(again)?);
-        #[allow(clippy::float_cmp)] // it is the same number or not
-        let changed =
-            was.iter().zip(is.iter()).map(|pair| Some(matches!(pair, (Some(a), Some(b)) if a != b) || pair.0.is_none() != pair.1.is_none()));
-        changed.collect::<BooleanArray>()
-    } else {
-        distinct(array, again).map_err(reason)?
-    };
-    Ok(changed.values().set_indices().next())
+    if array.data_type().is_floating() {
+        return Ok(doubles(array)?.iter().zip(doubles(again)?.iter()).position(|(was, is)| was != is));
+    }
+    Ok(distinct(array, again).map_err(reason)?.values().set_indices().next())
 }
 
 fn doubles(array: &ArrayRef) -> Result<PrimitiveArray<Float64Type>, String> {
@@ -254,7 +252,7 @@ fn parse_texts(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
         T::Time32(unit) => each::<Int32Type>(texts, to, |t| text::time(t, *unit).and_then(|v| i32::try_from(v).map_err(|_| Misfit::Size))),
         T::Time64(unit) => each::<Int64Type>(texts, to, |t| text::time(t, *unit)),
         T::Timestamp(unit, zone) => {
-            let zone = zone.as_deref().unwrap_or("+00:00").parse().map_err(reason)?;
+            let zone: Tz = zone.as_deref().unwrap_or("+00:00").parse().map_err(reason)?;
             each::<Int64Type>(texts, to, |t| text::timestamp(t, &zone, *unit))
         }
         _ => value_by_value(array, to),

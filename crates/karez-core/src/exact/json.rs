@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::timezone::Tz;
 use arrow::array::types::{Date32Type, Decimal256Type, Float16Type, Float32Type, Float64Type};
 use arrow::array::{Array, ArrayData, StringArray};
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime, string_to_time_nanoseconds};
@@ -13,6 +12,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, Tim
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
+use chrono::Utc;
 use memchr::memchr2;
 
 use super::decimal::Number;
@@ -259,13 +259,12 @@ fn judge_float<T>(data_type: &DataType, number: Result<T, Misfit>, text: &str) -
 
 /// What arrow refuses is left to it.
 fn judge_temporal(data_type: &DataType, text: &str) -> Result<(), String> {
-    let utc = || "+00:00".parse::<Tz>().map_err(|e| e.to_string());
     let misfit = match data_type {
         DataType::Date32 if Date32Type::parse(text).is_some() => text::date(text).err(),
         DataType::Time32(unit) | DataType::Time64(unit) if string_to_time_nanoseconds(text).is_ok() => text::time(text, *unit).err(),
         // The zone is nothing to the digits behind the second.
-        DataType::Timestamp(unit, _) if string_to_datetime(&utc()?, text).is_ok() => {
-            text::timestamp(text, &utc()?, *unit).err().filter(|misfit| *misfit != Misfit::Size)
+        DataType::Timestamp(unit, _) if string_to_datetime(&Utc, text).is_ok() => {
+            text::timestamp(text, &Utc, *unit).err().filter(|misfit| *misfit != Misfit::Size)
         }
         _ => None,
     };

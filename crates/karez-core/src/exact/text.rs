@@ -2,11 +2,10 @@
 //!
 //! Forms are those that arrow's parsers take; what these would change is refused.
 
-use arrow::array::timezone::Tz;
 use arrow::array::types::Date32Type;
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime, string_to_time_nanoseconds};
 use arrow::datatypes::TimeUnit;
-use chrono::Utc;
+use chrono::{TimeZone, Utc};
 
 use super::{Misfit, is_of_day, per_second};
 
@@ -34,15 +33,14 @@ where
 /// use arrow::datatypes::TimeUnit::{Microsecond, Millisecond};
 /// use karez_core::exact::{Misfit, text::timestamp};
 ///
-/// let zone = "+00:00".parse().unwrap();
-/// assert_eq!(timestamp("1970-01-01T00:00:01.500", &zone, Millisecond), Ok(1_500));
-/// assert_eq!(timestamp("1970-01-01 01:00:00.0005+01:00", &zone, Microsecond), Ok(500));
-/// assert_eq!(timestamp("1970-01-01T00:00:00.0005", &zone, Millisecond), Err(Misfit::Fraction));
+/// assert_eq!(timestamp("1970-01-01T00:00:01.500", &chrono::Utc, Millisecond), Ok(1_500));
+/// assert_eq!(timestamp("1970-01-01 01:00:00.0005+01:00", &chrono::Utc, Microsecond), Ok(500));
+/// assert_eq!(timestamp("1970-01-01T00:00:00.0005", &chrono::Utc, Millisecond), Err(Misfit::Fraction));
 /// ```
 ///
 /// # Errors
 /// `text` is no instant, is beyond 64 bits of the unit, or has digits that the unit has no room for. A leap second is no instant: no unit counts it.
-pub fn timestamp(text: &str, zone: &Tz, unit: TimeUnit) -> Result<i64, Misfit> {
+pub fn timestamp(text: &str, zone: &impl TimeZone, unit: TimeUnit) -> Result<i64, Misfit> {
     let instant = string_to_datetime(zone, text).map_err(|_| Misfit::Form)?;
     let nanos = i64::from(instant.timestamp_subsec_nanos());
     if nanos >= NANOS {
@@ -101,10 +99,6 @@ mod tests {
 
     const UNITS: [TimeUnit; 4] = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
 
-    fn utc() -> Tz {
-        "+00:00".parse().unwrap()
-    }
-
     #[test]
     fn numbers_that_are_too_large_are_not_infinite() {
         assert_eq!(float::<Float64Type>("1.7976931348623157e308"), Ok(f64::MAX));
@@ -129,14 +123,14 @@ mod tests {
             for (point, behind) in [("", ""), (".", "000"), (".", "000000000000000000")] {
                 let point = if kept.is_empty() { point } else { "." };
                 let text = format!("1970-01-01T00:00:01{point}{kept}{behind}");
-                assert_eq!(timestamp(&text, &utc(), unit), Ok(value), "{text}");
-                assert_eq!(timestamp(&format!("{text}Z"), &utc(), unit), Ok(value), "{text}Z");
+                assert_eq!(timestamp(&text, &Utc, unit), Ok(value), "{text}");
+                assert_eq!(timestamp(&format!("{text}Z"), &Utc, unit), Ok(value), "{text}Z");
                 assert_eq!(time(&format!("00:00:01{point}{kept}{behind}"), unit), Ok(value));
             }
             for finer in ["1", "0001", "0000000000001"] {
                 let text = format!("1970-01-01T00:00:01.{kept}{finer}");
-                assert_eq!(timestamp(&text, &utc(), unit), Err(Misfit::Fraction), "{text}");
-                assert_eq!(timestamp(&format!("{text}+01:00"), &utc(), unit), Err(Misfit::Fraction), "{text}+01:00");
+                assert_eq!(timestamp(&text, &Utc, unit), Err(Misfit::Fraction), "{text}");
+                assert_eq!(timestamp(&format!("{text}+01:00"), &Utc, unit), Err(Misfit::Fraction), "{text}+01:00");
                 assert_eq!(time(&format!("00:00:01.{kept}{finer}"), unit), Err(Misfit::Fraction));
             }
         }
@@ -144,14 +138,14 @@ mod tests {
 
     #[test]
     fn instants_before_1970_and_at_the_ends_are_read() {
-        assert_eq!(timestamp("1969-12-31T23:59:59.999", &utc(), TimeUnit::Millisecond), Ok(-1));
-        assert_eq!(timestamp("1677-09-21T00:12:43.145224192", &utc(), TimeUnit::Nanosecond), Ok(i64::MIN));
-        assert_eq!(timestamp("1677-09-21T00:12:43.145224191", &utc(), TimeUnit::Nanosecond), Err(Misfit::Size));
-        assert_eq!(timestamp("9999-12-31", &utc(), TimeUnit::Nanosecond), Err(Misfit::Size));
+        assert_eq!(timestamp("1969-12-31T23:59:59.999", &Utc, TimeUnit::Millisecond), Ok(-1));
+        assert_eq!(timestamp("1677-09-21T00:12:43.145224192", &Utc, TimeUnit::Nanosecond), Ok(i64::MIN));
+        assert_eq!(timestamp("1677-09-21T00:12:43.145224191", &Utc, TimeUnit::Nanosecond), Err(Misfit::Size));
+        assert_eq!(timestamp("9999-12-31", &Utc, TimeUnit::Nanosecond), Err(Misfit::Size));
         for leap in ["2016-12-31T23:59:60", "2016-12-31T23:59:60.5Z", "2024-01-01 120060"] {
-            assert_eq!(timestamp(leap, &utc(), TimeUnit::Nanosecond), Err(Misfit::Form), "{leap}");
+            assert_eq!(timestamp(leap, &Utc, TimeUnit::Nanosecond), Err(Misfit::Form), "{leap}");
         }
-        assert_eq!(timestamp("2024-01-01T00:00", &utc(), TimeUnit::Second), Err(Misfit::Form));
+        assert_eq!(timestamp("2024-01-01T00:00", &Utc, TimeUnit::Second), Err(Misfit::Form));
     }
 
     #[test]

@@ -246,9 +246,8 @@ impl Column {
                     return Err(format!("{}; declare the column as `bigint` or `double` and convert it in the job", unfit()));
                 }
                 _ => {
-                    let utc = "+00:00".parse().map_err(|e| format!("UTC: {e}"))?;
                     let text = text(value).ok_or_else(unfit)?;
-                    b.append_value(exact::text::timestamp(text.trim(), &utc, *unit).map_err(why)?);
+                    b.append_value(exact::text::timestamp(text.trim(), &Utc, *unit).map_err(why)?);
                 }
             },
         }
